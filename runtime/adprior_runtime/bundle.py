@@ -38,7 +38,7 @@ from adprior_runtime.contract import (
     PRIOR_HEAD,
     TOKENIZER,
 )
-from adprior_runtime.engines.registry import ENGINES, ONNX, TORCH
+from adprior_runtime.engines.registry import ENGINES, ONNX, SINGLE_PRECISION, TORCH
 from adprior_runtime.errors import ArtefactError
 from adprior_runtime.text.json_text import to_json
 
@@ -100,6 +100,10 @@ class Manifest:
             length.
         log_prob_error: Largest error of one token's log-probability, in nats, measured at export;
             0 if not measured (see `adprior_runtime.search.rounding`).
+        error_device: The device that this was measured on, ``cpu`` or ``cuda``; empty in earlier
+            bundles.
+        products: How the engine multiplies matrices, one of its
+            `adprior_runtime.engines.registry.EngineKind.products`.
         precision: How the bundle stores the model's matrices.
         precision_loss: Mean change that this makes to the log-probability of a probable token, in
             nats (`adprior_build.onnx_graph.parity`).
@@ -126,6 +130,8 @@ class Manifest:
     interest_tail_ids: tuple[int, ...] = ()
     longest_name_tokens: int = 0
     log_prob_error: float = 0.0
+    error_device: str = ""
+    products: str = SINGLE_PRECISION
     precision: str = "fp32"
     precision_loss: float = 0.0
     catalogue_fingerprint: str = ""
@@ -149,6 +155,11 @@ class Manifest:
         if self.engine not in ENGINES:
             raise ArtefactError(
                 f"manifest: engine is {self.engine!r}, expected one of {', '.join(ENGINES)}"
+            )
+        if self.products not in (known := ENGINES[self.engine].products):
+            raise ArtefactError(
+                f"manifest: products is {self.products!r}, expected one of {', '.join(known)} with "
+                f"the engine {self.engine}"
             )
         for name in ("forecast_k", "max_top_k", "beam_width"):
             if not 1 <= getattr(self, name) <= MAX_TOP_K:

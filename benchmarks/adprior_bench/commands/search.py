@@ -18,6 +18,7 @@ from adprior_bench.search.peers.table import comparison_text
 from adprior_bench.search.rows import CLOCKS
 from adprior_bench.search.synthetic import LLAMA, MODELS
 from adprior_build.onnx_graph.write_model import PRECISIONS
+from adprior_runtime.engines.registry import SINGLE_PRECISION, TORCH
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.terminal.options import positive_integer
 from adprior_runtime.text.json_text import to_json
@@ -28,7 +29,8 @@ EXAMPLE = """example:
   adprior bench search --sizes --bundle demo/bundle --rounds 300 --events events.parquet \\
     --profiles profiles.parquet --columns demo/columns.toml
   adprior bench search --host-work 32 --sizes 10000 1000000
-  adprior bench search --together 8 32 --model gemma3-270m --sizes 10000 --device cuda
+  adprior bench search --together 8 32 --model gemma3-270m --sizes 10000 \\
+    --products fp32 bf16x2 bf16x3 --device cuda
   adprior bench search --peers --peer-python vllm=vllm-venv/bin/python --rounds 8 \\
     --bundle demo/bundle --checkpoint demo/adapter --users demo/users/*.json"""
 
@@ -46,9 +48,9 @@ _HOST_COLUMNS = (
 )  # fmt: skip
 
 _TOGETHER_COLUMNS = (
-    "model", "device", "catalogue_size", "prompt_tokens", "beam_width", "users", "users_per_s",
-    "over_alone", "user_ms", "processor_ms_a_user", "extended_tokens", "floor_users_per_s",
-    "share_of_floor", "device_idle",
+    "model", "device", "products", "catalogue_size", "prompt_tokens", "beam_width", "users",
+    "users_per_s", "over_alone", "user_ms", "processor_ms_a_user", "extended_tokens",
+    "product_tflops", "floor_users_per_s", "share_of_floor", "device_idle",
 )  # fmt: skip
 
 
@@ -125,6 +127,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with --together: tokens of each name, without the terminator (4 to 6)",
     )
     parser.add_argument(
+        "--products",
+        choices=TORCH.products,
+        nargs="+",
+        metavar="FORM",
+        help="with --together: how the engine multiplies matrices, one or more of "
+        f"{', '.join(TORCH.products)} ({SINGLE_PRECISION})",
+    )
+    parser.add_argument(
         "--device",
         choices=("cpu", "cuda"),
         default="cpu",
@@ -176,8 +186,9 @@ def _check(args: argparse.Namespace) -> None:
         raise InvalidInputError("--events needs a --bundle, whose names are searched for its users")
     if args.bundle is not None and form is None and None in {args.events, args.columns}:
         raise InvalidInputError("--bundle needs --events and --columns, for its test users")
-    if args.name_tokens is not None and form != "--together":
-        raise InvalidInputError("--name-tokens goes with --together")
+    for name, value in (("--name-tokens", args.name_tokens), ("--products", args.products)):
+        if value is not None and form != "--together":
+            raise InvalidInputError(f"{name} goes with --together")
     on_onnx = form == "--host-work" or (form != "--together" and args.bundle is None)
     if args.device != "cpu" and (on_onnx or (form is None and args.sizes)):
         raise InvalidInputError(

@@ -1,12 +1,14 @@
 """Many users' searches on the torch engine: at once, and one after another.
 
 The floor is what the matrix products alone would take at the speed of one large product, measured
-on the same device in the same run.
+on the same device in the same run. The model's matrices are stored in bfloat16, as most published
+ones are.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -31,7 +33,9 @@ from adprior_runtime.bundle import ARCHITECTURE_FILE
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.engines.architecture import Architecture, weight_shapes
 from adprior_runtime.engines.pass_loop import PassLoop
+from adprior_runtime.engines.registry import SINGLE_PRECISION
 from adprior_runtime.engines.torch_engine import TorchEngine
+from adprior_runtime.engines.torch_products import hold_matrix
 from adprior_runtime.search.search import TrieSearch
 from adprior_runtime.search.settings import SearchMode, SearchSettings
 from adprior_runtime.search.tree import read_prompt
@@ -51,11 +55,18 @@ def measure_together(args: argparse.Namespace, directory: Path) -> list[dict[str
         directory: A place for the model's files.
     """
     model = synthetic_model(args.model)
-    write_torch_model(model.config.to_dict(), weights_of(model), directory)
+    write_torch_model(model.config.to_dict(), weights_of(model), directory, precision="bf16")
     del model
-    engine = TorchEngine(directory, threads=args.threads, device=args.device)
+    chosen = args.products or [SINGLE_PRECISION]
+    return [row for products in chosen for row in _rows(args, directory, products)]
+
+
+def _rows(args: argparse.Namespace, directory: Path, products: str) -> list[dict[str, Any]]:
+    """Return the rows of one form of products."""
+    gc.collect()  # the engine before has cycles; the device may not hold both
+    engine = TorchEngine(directory, threads=args.threads, device=args.device, products=products)
     of = Architecture.load(directory / ARCHITECTURE_FILE)
-    speed = product_speed(engine.device)
+    speed = product_speed(engine.device, products)
     random = np.random.default_rng(7)
     length = args.prompt_tokens or PROMPT_TOKENS
     prompts = random.integers(3, VOCABULARY, (args.rounds, length)).tolist()
@@ -70,6 +81,8 @@ def measure_together(args: argparse.Namespace, directory: Path) -> list[dict[str
             row = {
                 "model": MODELS[args.model],
                 "device": args.device,
+                "products": products,
+                "product_tflops": speed / 1e12,
                 "catalogue_size": size,
                 "prompt_tokens": length,
                 "beam_width": args.width,
@@ -140,14 +153,20 @@ def operations(of: Architecture, prompt: float, extended: float) -> float:
     return 2 * (layers * (prompt + extended) + of.hidden * of.vocabulary * (1 + extended))
 
 
-def product_speed(device: torch.device) -> float:
-    """Return the device's floating-point operations a second, in single precision products."""
-    matrix = torch.ones((_WIDE, _WIDE), device=device)
+def product_speed(device: torch.device, products: str) -> float:
+    """Return the floating-point operations a second of a large product.
+
+    Args:
+        device: Where it runs.
+        products: How matrices are multiplied. A product in parts counts as one.
+    """
+    values = torch.ones((_WIDE, _WIDE), device=device)
+    matrix = hold_matrix(values.bfloat16(), products)
 
     def seconds() -> float:
         _wait_for(device)
         began = time.perf_counter()
-        matrix @ matrix
+        matrix.product(values)
         _wait_for(device)
         return time.perf_counter() - began
 

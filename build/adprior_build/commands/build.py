@@ -17,9 +17,10 @@ from adprior_build.repository.language_model import ENGINE_PRECISIONS
 from adprior_build.repository.repository_builder import fill_repository
 from adprior_build.tensorrt_llm import options
 from adprior_build.tensorrt_llm.deployment import Deployment
+from adprior_build.torch_model.products import add_products, products_in_words
 from adprior_runtime.bundle import HEAD_FILE, MANIFEST, REPOSITORY_MARKER, Bundle, Manifest
 from adprior_runtime.contract import EXACT_TARGETS, MAX_TOP_K, Target
-from adprior_runtime.engines.registry import ENGINES, ONNX
+from adprior_runtime.engines.registry import ENGINES, ONNX, SINGLE_PRECISION
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.files.atomic import replace_directory, scratch_directory
 from adprior_runtime.repository.checker import check_repository, refuse_findings
@@ -46,6 +47,8 @@ EXAMPLE = """examples:
   adprior build --bundle BUNDLE --tuning tuning.toml --output REPO   (for one machine)
   adprior build --bundle BUNDLE --catalogue new.csv --output REPO   (seconds, no torch)
   adprior build --checkpoint CKPT --engine torch --precision bf16 --output REPO
+  adprior build --checkpoint CKPT --engine torch --precision bf16 --products bf16x3 \\
+    --device cuda --output REPO   (on the GPU that serves)
   adprior build --checkpoint CKPT --engine tensorrt-llm --deployment deploy/l4.toml --output REPO
   adprior build --check REPO   (prints one line for each fault; exit code 2 if there is one)"""
 
@@ -108,6 +111,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "with the exact search, written by `adprior bench server --sweep` (default: built-in "
         "values)",
     )
+    add_products(parser)
     _add_records(parser)
     _add_check(parser)
     options.add_arguments(parser)
@@ -259,7 +263,11 @@ def _fill_bundle(place: Path, args: argparse.Namespace, deployment: Deployment |
         describe_command("build", args, leave_out=unrecorded),
     )
     if args.bundle is not None:
-        for name, default in (("precision", DEFAULT_PRECISION), ("device", _DEFAULT_DEVICE)):
+        for name, default in (
+            ("precision", DEFAULT_PRECISION),
+            ("products", SINGLE_PRECISION),
+            ("device", _DEFAULT_DEVICE),
+        ):
             if getattr(args, name) != default:
                 raise InvalidInputError(f"--{name} goes with --checkpoint: a bundle has its model")
         fill_from_bundle(
@@ -279,7 +287,10 @@ def _fill_bundle(place: Path, args: argparse.Namespace, deployment: Deployment |
         precision=args.precision,
         device=args.device,
         interests_path=args.interests,
+        products=args.products,
         **settings,
     )
     if parity is not None:
         print(f"adprior build: {parity.in_words(args.precision)}")
+    if line := products_in_words(args.products, args.device):
+        print(f"adprior build: {line}")

@@ -1,8 +1,9 @@
 """Checks that an engine computes the same as the checkpoint that its files were written from.
 
 The reference is the checkpoint in double precision (`adprior_build.onnx_graph.reference`), with its
-matrices rounded as the engine's are. In single precision that same program differs from it by e,
-the effect of rounding with these weights on these prompts. The engine does the same arithmetic in
+matrices rounded as the engine's are. In single precision, with the engine's matrix product, that
+same program differs from it by e, the effect of rounding with these weights on these prompts. The
+engine does the same arithmetic in
 another order, so it differs by about e. If a mask, position or weight is wrong, the difference is
 about as large as the spread of the log-probabilities. The tolerance is between the two::
 
@@ -27,7 +28,7 @@ import numpy.typing as npt
 
 from adprior_build.onnx_graph.architecture import read_architecture
 from adprior_build.onnx_graph.matrices import Weights
-from adprior_build.onnx_graph.reference import Reference, Rounding
+from adprior_build.onnx_graph.reference import Multiply, Reference, Rounding
 from adprior_runtime.engines.base import ROOT, Engine
 from adprior_runtime.errors import ArtefactError
 
@@ -88,6 +89,7 @@ def check_parity(
     name: str,
     precision: str = "fp32",
     rounding: Rounding | None = None,
+    multiply: Multiply = np.matmul,
     text: Sequence[int] = (),
     seed: int = 0,
 ) -> Parity:
@@ -103,6 +105,7 @@ def check_parity(
         name: The checkpoint's name, for messages.
         precision: How the engine stores matrices, for messages.
         rounding: How that rounds them; None for not at all.
+        multiply: How the engine multiplies with them, in single precision.
         text: Token ids of a typical prompt, as long as may be: prompts are its beginnings, and
             continuations are its tokens. Without it, both are random.
         seed: The seed of prompts and trees.
@@ -126,7 +129,7 @@ def check_parity(
         found += rows[compared]
     answers = np.stack(found)
     reference = Reference(of, weights, rounding).log_probs(sequences, _LAST)
-    single = Reference(of, weights, rounding, np.float32).log_probs(sequences, _LAST)
+    single = Reference(of, weights, rounding, np.float32, multiply).log_probs(sequences, _LAST)
     _require_numbers(name, precision, reference=reference, single=single, answers=answers)
     exact = reference if rounding is None else Reference(of, weights).log_probs(sequences, _LAST)
     return _compare(name, precision, exact, reference=reference, single=single, answers=answers)

@@ -18,6 +18,9 @@ from adprior_runtime.engines.architecture import EMBEDDING, OUTPUT, Architecture
 from adprior_runtime.terminal.progress import track
 
 _Array = npt.NDArray[Any]
+Multiply = Callable[[_Array, _Array], Any]
+"""A matrix product."""
+
 _OUTPUT_ROWS: Final = 16_384
 """Tokens whose logits are computed at once: the whole output matrix in float64 may be gigabytes."""
 
@@ -38,6 +41,7 @@ class Reference:
         weights: Its weights; each is read once in a call of `log_probs`.
         rounding: How matrices are rounded first; None leaves them.
         dtype: The precision of the arithmetic: float64 or float32.
+        multiply: Multiplies values [rows, inputs] with a matrix [inputs, outputs].
     """
 
     def __init__(
@@ -46,8 +50,10 @@ class Reference:
         weights: Weights,
         rounding: Rounding | None = None,
         dtype: npt.DTypeLike = np.float64,
+        multiply: Multiply = np.matmul,
     ) -> None:
         self._of, self._weights, self._rounding = architecture, weights, rounding
+        self._multiply = multiply
         self._dtype: np.dtype[Any] = np.dtype(dtype)
 
     def log_probs(self, sequences: Sequence[Sequence[int]], last: int) -> _Array:
@@ -77,7 +83,7 @@ class Reference:
         logits = np.empty((len(hidden), len(output)), dtype=self._dtype)
         for start in range(0, len(output), _OUTPUT_ROWS):
             part = slice(start, start + _OUTPUT_ROWS)
-            logits[:, part] = hidden @ output[part].astype(self._dtype).T
+            logits[:, part] = self._multiply(hidden, output[part].astype(self._dtype).T)
         return self._normalised(logits).reshape(len(sequences), last, -1)
 
     def _normalised(self, logits: _Array) -> _Array:
@@ -149,7 +155,7 @@ class Reference:
         matrix = self._rounded(f"{name}.weight").astype(self._dtype).T
         bias = f"{name}.bias"
         offset = np.asarray(self._weights.get(bias, 0.0), dtype=self._dtype)
-        return lambda stream: stream @ matrix + offset
+        return lambda stream: self._multiply(stream, matrix) + offset
 
     def _norm(self, name: str) -> Callable[[_Array], _Array]:
         weight = np.asarray(self._weights[f"{name}.weight"], dtype=self._dtype)

@@ -10,13 +10,14 @@ import numpy as np
 
 from adprior_build.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from adprior_build.onnx_graph.parity import LONGEST_CHECKED_PROMPT, Parity, check_parity
-from adprior_build.onnx_graph.reference import Rounding
+from adprior_build.onnx_graph.reference import Multiply, Rounding
 from adprior_build.onnx_graph.write_model import PRECISIONS, write_model
+from adprior_build.torch_model.bfloat16 import product_in_parts
 from adprior_build.torch_model.write_model import TORCH_PRECISIONS, write_torch_model
 from adprior_runtime.bundle import ONNX_MODEL_FILE, TRIE_DIRECTORY, Manifest
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.engines.base import Engine
-from adprior_runtime.engines.registry import ONNX, TORCH, torch_is_missing
+from adprior_runtime.engines.registry import ONNX, PARTS, TORCH, torch_is_missing
 from adprior_runtime.search.rounding import error_of_engine, rounded_up
 
 _Written = tuple[Engine[Any], Rounding | None]
@@ -49,9 +50,9 @@ def add_language_model(
         EnvironmentProblemError: A package of the engine is not installed, or the device cannot be
             used.
     """
-    of = open_checkpoint(checkpoint)
+    of, multiply = open_checkpoint(checkpoint), _product_of(manifest)
     if manifest.engine == TORCH.name:
-        engine, rounding = _write_torch(of, directory, precision, device)
+        engine, rounding = _write_torch(of, directory, precision, device, manifest.products)
     else:
         engine, rounding = _write_onnx(of, directory, precision)
     trie = Trie.load(directory / TRIE_DIRECTORY)
@@ -65,11 +66,13 @@ def add_language_model(
         name=str(checkpoint),
         precision=precision,
         rounding=rounding,
+        multiply=multiply,
         text=[*manifest.prompt_head_ids, *tokens.tolist()],
     )
     described = replace(
         manifest,
         log_prob_error=error_of_engine(parity.difference),
+        error_device=device,
         precision=precision,
         precision_loss=rounded_up(parity.mean_loss) if parity.mean_loss else 0.0,
     )
@@ -84,10 +87,19 @@ def _write_onnx(of: Checkpoint, directory: Path, precision: str) -> _Written:
     return OnnxEngine(path), PRECISIONS[precision]
 
 
-def _write_torch(of: Checkpoint, directory: Path, precision: str, device: str) -> _Written:
+def _product_of(manifest: Manifest) -> Multiply:
+    """Return the matrix product of a bundle's engine."""
+    parts = PARTS.get(manifest.products)
+    return np.matmul if parts is None else product_in_parts(parts)
+
+
+def _write_torch(
+    of: Checkpoint, directory: Path, precision: str, device: str, products: str
+) -> _Written:
     try:  # first: without torch the check could not run, and the files would be for nothing
         from adprior_runtime.engines.torch_engine import TorchEngine  # noqa: PLC0415  torch
     except ImportError as error:
         raise torch_is_missing(error) from error
     write_torch_model(of.config, of.weights, directory, precision=precision)
-    return TorchEngine(directory, device=device), TORCH_PRECISIONS[precision]
+    engine = TorchEngine(directory, device=device, products=products)
+    return engine, TORCH_PRECISIONS[precision]

@@ -20,7 +20,7 @@ from adprior_build.tensorrt_llm.engine_files import (
 from adprior_build.tensorrt_llm.tool_commands import EXAMPLES
 from adprior_runtime.bundle import MANIFEST, Bundle, Manifest
 from adprior_runtime.contract import Target
-from adprior_runtime.engines.registry import ONNX, TENSORRT_LLM, TORCH
+from adprior_runtime.engines.registry import ENGINES, ONNX, TENSORRT_LLM, TORCH
 from adprior_runtime.errors import InvalidInputError
 from adprior_runtime.repository.tensorrt_llm_files import find_engine
 
@@ -72,12 +72,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def check_options(args: argparse.Namespace) -> Deployment | None:
     """Choose the engine, and refuse options that do not combine; return the deployment, if any."""
     args.engine = _chosen_engine(args)
+    if args.products not in (known := ENGINES[args.engine].products):
+        raise InvalidInputError(
+            f"--products {args.products} is not one of --engine {args.engine}: {', '.join(known)}"
+        )
     if args.engine != TENSORRT_LLM.name:
         _refuse(args, (*_ONLY_TENSORRT_LLM, "dry_run"), f"goes with --engine {TENSORRT_LLM.name}")
-        if args.precision not in (known := ENGINE_PRECISIONS[args.engine]):
+        if args.precision not in (stored := ENGINE_PRECISIONS[args.engine]):
             raise InvalidInputError(
                 f"--precision {args.precision} is not one of --engine {args.engine}: "
-                f"{', '.join(known)}"
+                f"{', '.join(stored)}"
             )
         if args.engine != TORCH.name:
             _refuse_device(args)

@@ -1,6 +1,13 @@
-"""Rounding to bfloat16, for which NumPy has no type: the upper half of a float32."""
+"""Rounding to bfloat16, for which NumPy has no type: the upper half of a float32.
+
+Also the product of `adprior_runtime.engines.torch_products` in NumPy, which the engine is checked
+against.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,3 +28,32 @@ class Bfloat16:
     def rounded(self, matrix: _Float32Array) -> _Float32Array:
         """Return the values that are stored, in single precision."""
         return (self.encoded(matrix).astype(np.uint32) << np.uint32(16)).view(np.float32)
+
+
+def product_in_parts(most_parts: int) -> Callable[[npt.NDArray[Any], npt.NDArray[Any]], Any]:
+    """Return a function that multiplies two float32 matrices in parts of bfloat16.
+
+    Args:
+        most_parts: Part i of one is multiplied with part j of the other if i + j is less.
+    """
+
+    def multiply(
+        left: npt.NDArray[np.float32], right: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.float32]:
+        lefts, rights = _parts(left, most_parts), _parts(right, most_parts)
+        total = np.zeros((len(left), right.shape[1]), dtype=np.float32)
+        for order in reversed(range(most_parts)):  # the smallest products first
+            for first in range(order + 1):
+                if (factor := rights[order - first]).any():
+                    total += lefts[first] @ factor
+        return total
+
+    return multiply
+
+
+def _parts(values: _Float32Array, count: int) -> list[_Float32Array]:
+    parts = []
+    for _ in range(count):
+        parts.append(Bfloat16().rounded(values))
+        values = values - parts[-1]
+    return parts

@@ -15,6 +15,14 @@ if TYPE_CHECKING:
     from adprior_runtime.engines.base import Engine
 
 
+SINGLE_PRECISION: Final = "fp32"
+"""Matrix products in single precision."""
+
+PARTS: Final = {"bf16x2": 2, "bf16x3": 3}
+"""Matrix products in parts of bfloat16, with the number of parts
+(`adprior_runtime.engines.torch_products`)."""
+
+
 class EngineLoader(Protocol):
     """Makes an engine; its packages are imported only when it is called."""
 
@@ -40,6 +48,7 @@ class EngineKind:
         loader: Makes the engine in this process; None for one with a Triton backend of its own.
         joins_users: Whether searches in a `adprior_runtime.engines.pass_loop.PassLoop` share its
             forward passes.
+        products: How it can multiply matrices, by the option ``adprior build --products``.
     """
 
     name: str
@@ -47,6 +56,7 @@ class EngineKind:
     is_in_bundle: bool
     loader: EngineLoader | None = None
     joins_users: bool = False
+    products: tuple[str, ...] = (SINGLE_PRECISION,)
 
 
 def _load_onnx(bundle: Bundle, *, threads: int, device: str) -> Engine[Any]:
@@ -86,6 +96,7 @@ TORCH: Final = EngineKind(
     is_in_bundle=True,
     loader=_load_torch,
     joins_users=True,
+    products=(SINGLE_PRECISION, *PARTS),
 )
 """Exact trie search on PyTorch, on a CPU or a GPU (`adprior_runtime.engines.torch_engine`)."""
 

@@ -63,7 +63,7 @@ class TorchDecoder:
         of, weights = self._of, self._weights
         turns = {rotation: self._turn(rotation, given.positions) for rotation in self._frequencies}
         masks = {window: self._mask(window, given, cache) for window in set(of.windows)}
-        stream = F.embedding(given.token_ids, weights.embedding) * of.embedding_scale
+        stream = weights.embedding.rows(given.token_ids) * of.embedding_scale
         for number, layer in enumerate(weights.layers):
             turn, mask = turns[of.rotations[number]], masks[of.windows[number]]
             normed = self._norm(stream, layer.before_attention)
@@ -92,14 +92,14 @@ class TorchDecoder:
             chunk: Most tokens whose logits are held at once.
         """
         hidden = self._norm(stream, self._weights.final_norm)
-        chosen, sums = hidden.new_zeros(len(rows)), []
-        for start, part in enumerate(torch.split(self._weights.output, chunk)):
-            logits = _capped(F.linear(hidden, part), self._of.final_cap)
-            places = tokens - start * chunk
-            is_here = (places >= 0) & (places < len(part))
-            found = logits[rows, places.clamp(0, len(part) - 1)]
+        chosen, sums, places = hidden.new_zeros(len(rows)), [], tokens
+        for part in self._weights.output.split(chunk):
+            logits = _capped(part.product(hidden), self._of.final_cap)
+            is_here = (places >= 0) & (places < part.outputs)
+            found = logits[rows, places.clamp(0, part.outputs - 1)]
             chosen = torch.where(is_here, found, chosen)
             sums.append(logits.logsumexp(dim=-1))
+            places = places - part.outputs
         return chosen - torch.stack(sums).logsumexp(dim=0)[rows]
 
     def _attend(
@@ -172,7 +172,7 @@ class TorchDecoder:
 
 
 def _product(values: torch.Tensor, linear: Linear) -> torch.Tensor:
-    return F.linear(values, linear.matrix, linear.bias)
+    return linear.matrix.product(values, linear.bias)
 
 
 def _capped(values: torch.Tensor, cap: float | None) -> torch.Tensor:

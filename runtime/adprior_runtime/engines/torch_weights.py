@@ -18,6 +18,8 @@ from adprior_runtime.engines.architecture import (
     differing_weight,
     weight_shapes,
 )
+from adprior_runtime.engines.registry import SINGLE_PRECISION
+from adprior_runtime.engines.torch_products import Matrix, hold_matrix
 from adprior_runtime.errors import ArtefactError
 
 STORED_TYPES: Final = (torch.float32, torch.bfloat16)
@@ -30,11 +32,11 @@ class Linear:
     """A matrix, or several ones joined, and their biases.
 
     Attributes:
-        matrix: float32 [outputs, inputs].
+        matrix: [outputs, inputs].
         bias: float32 [outputs], or None.
     """
 
-    matrix: torch.Tensor
+    matrix: Matrix
     bias: torch.Tensor | None
 
 
@@ -66,23 +68,35 @@ class LayerWeights:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecoderWeights:
-    """A language model's weights in single precision.
+    """A language model's weights. Vectors are in single precision, matrices as they multiply.
 
     Attributes:
-        embedding: float32 [vocabulary, hidden].
-        output: float32 [vocabulary, hidden]; the embedding itself if both are tied.
+        embedding: [vocabulary, hidden].
+        output: [vocabulary, hidden]; the embedding itself if both are tied.
         final_norm: float32 [hidden].
         layers: The layers', first to last.
     """
 
-    embedding: torch.Tensor
-    output: torch.Tensor
+    embedding: Matrix
+    output: Matrix
     final_norm: torch.Tensor
     layers: Sequence[LayerWeights]
 
     @classmethod
-    def load(cls, path: Path, of: Architecture, device: torch.device) -> Self:
+    def load(
+        cls,
+        path: Path,
+        of: Architecture,
+        device: torch.device,
+        products: str = SINGLE_PRECISION,
+    ) -> Self:
         """Read a file's weights onto a device, one at a time.
+
+        Args:
+            path: The file.
+            of: The architecture.
+            device: The device.
+            products: How matrices are multiplied, see `hold_matrix`.
 
         Raises:
             ArtefactError: It is no such file, or lacks a weight, or has one too many, or one of
@@ -91,11 +105,11 @@ class DecoderWeights:
         try:
             with _open(path, framework="pt", device=str(device)) as file:
                 _check_names(path, of, file.keys())
-                reader = _Reader(path, of, file)
-                embedding = reader.read(EMBEDDING)
+                reader = _Reader(path, of, file, products)
+                embedding = reader.matrix(EMBEDDING)
                 return cls(
                     embedding=embedding,
-                    output=embedding if of.tied else reader.read(OUTPUT),
+                    output=embedding if of.tied else reader.matrix(OUTPUT),
                     final_norm=reader.norm(FINAL_NORM),
                     layers=[reader.layer(number) for number in range(of.layers)],
                 )
@@ -111,22 +125,28 @@ def _check_names(path: Path, of: Architecture, given: Sequence[str]) -> None:
 class _Reader:
     """Reads weights of one file."""
 
-    def __init__(self, path: Path, of: Architecture, file: Any) -> None:
-        self._path, self._of, self._file = path, of, file
+    def __init__(self, path: Path, of: Architecture, file: Any, products: str) -> None:
+        self._path, self._of, self._file, self._products = path, of, file, products
         self._names = frozenset(file.keys())
         self._shapes = weight_shapes(of, self._names)
 
-    def read(self, name: str) -> torch.Tensor:
+    def matrix(self, *names: str) -> Matrix:
+        return hold_matrix(torch.cat([self._read(name) for name in names]), self._products)
+
+    def vector(self, *names: str) -> torch.Tensor:
+        return torch.cat([self._read(name) for name in names]).float()
+
+    def _read(self, name: str) -> torch.Tensor:
         found: torch.Tensor = self._file.get_tensor(name)
         if tuple(found.shape) != self._shapes[name] or found.dtype not in STORED_TYPES:
             raise ArtefactError(
                 f"{self._path}: {name} is {found.dtype} {list(found.shape)}, expected one of "
                 f"{', '.join(map(str, STORED_TYPES))} and {list(self._shapes[name])}"
             )
-        return found.float()
+        return found
 
     def norm(self, name: str) -> torch.Tensor:
-        return self.read(name) + self._of.norm_offset
+        return self.vector(name) + self._of.norm_offset
 
     def layer(self, number: int) -> LayerWeights:
         prefix = f"model.layers.{number}"
@@ -157,7 +177,7 @@ class _Reader:
         )
 
     def _joined(self, names: Sequence[str]) -> Linear:
-        matrix = torch.cat([self.read(f"{name}.weight") for name in names])
+        matrix = self.matrix(*(f"{name}.weight" for name in names))
         if f"{names[0]}.bias" not in self._names:
             return Linear(matrix, None)
-        return Linear(matrix, torch.cat([self.read(f"{name}.bias") for name in names]))
+        return Linear(matrix, self.vector(*(f"{name}.bias" for name in names)))

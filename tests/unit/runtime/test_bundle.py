@@ -99,6 +99,16 @@ def test_a_wrong_manifest_is_refused_by_name(directory: Path, content: bytes) ->
         Bundle.open(directory)
 
 
+def test_unknown_products_are_one_line(directory: Path) -> None:
+    _rewrite(directory, engine="torch", products="bf16x9")
+    message = (
+        "manifest: products is 'bf16x9', expected one of fp32, bf16x2, bf16x3 with the engine torch"
+    )
+    with pytest.raises(ArtefactError) as caught:
+        Bundle.open(directory)
+    assert str(caught.value) == message
+
+
 @pytest.mark.parametrize("name", ["../secret", "trie/../../secret", "/etc/hostname", ".."])
 def test_a_file_outside_the_bundle_is_refused(directory: Path, name: str) -> None:
     secret = directory.parent / "secret"
@@ -161,11 +171,13 @@ def test_a_manifest_that_was_edited_is_refused(directory: Path, changed: dict[st
 def test_a_manifest_of_an_earlier_version_keeps_its_id(directory: Path) -> None:
     """It lacks the keys that were added later."""
     document = json.loads((directory / MANIFEST).read_text(encoding="utf-8")) | {"bundle_id": ""}
-    del document["token_budget"]
+    del document["token_budget"], document["products"]
     text = json.dumps(document, indent=2) + "\n"
     document["bundle_id"] = hashlib.sha256(text.encode()).hexdigest()[:12]
     (directory / MANIFEST).write_text(json.dumps(document), encoding="utf-8")
-    assert Bundle.open(directory).manifest.bundle_id == document["bundle_id"]
+    manifest = Bundle.open(directory).manifest
+    assert manifest.bundle_id == document["bundle_id"]
+    assert manifest.products == "fp32"
 
 
 def test_a_hash_is_the_files_sha256(tmp_path: Path) -> None:
@@ -190,6 +202,9 @@ def test_a_hash_is_the_files_sha256(tmp_path: Path) -> None:
         {"token_budget": 1.5},
         {"search_mode": None},
         {"beam_width": True},
+        {"products": "bf16"},
+        {"products": 3},
+        {"products": "bf16x2", "engine": "onnx"},
         {"log_prob_error": -1e-5},
         {"log_prob_error": "1e-5"},
         {"log_prob_error": float("nan")},

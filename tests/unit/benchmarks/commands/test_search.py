@@ -167,6 +167,11 @@ def test_onnx_runtime_is_measured_on_the_cpu_only(capsys: pytest.CaptureFixture[
     assert "--device cuda goes with --together" in capsys.readouterr().err
 
 
+def test_products_are_those_of_the_torch_engine(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "search", "--products", "bf16x2"]) == 2
+    assert "--products goes with --together" in capsys.readouterr().err
+
+
 def test_users_are_measured_together_and_alone(
     model: tuple[Any, Path], trie: Trie, tmp_path: Path
 ) -> None:
@@ -189,6 +194,26 @@ def test_users_are_measured_together_and_alone(
         assert row["over_alone"] == pytest.approx(row["users_per_s"] / rows[0]["users_per_s"])
         assert row["share_of_floor"] == row["users_per_s"] / row["floor_users_per_s"] > 0
         assert row["extended_tokens"] == rows[0]["extended_tokens"] > 0
+
+
+def test_forms_of_products_are_measured_one_after_another(
+    model: tuple[Any, Path], trie: Trie, tmp_path: Path
+) -> None:
+    options = "--together 2 --sizes 300 --rounds 2 --width 4 --top-k 3 --prompt-tokens 9"
+    options += " --threads 1 --products fp32 bf16x2 bf16x3"
+    parser = argparse.ArgumentParser()
+    search.add_arguments(parser)
+    before = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(together, "synthetic_model", lambda _: model[0])
+        patch.setattr(together, "VOCABULARY", 40)
+        patch.setattr(together, "random_catalogue", lambda *_, **__: trie)
+        patch.setattr(together, "_WIDE", 64)
+        rows = measure_together(parser.parse_args(options.split()), tmp_path)
+    torch.set_num_threads(before)
+    forms = [form for form in ("fp32", "bf16x2", "bf16x3") for _ in range(2)]
+    assert [row["products"] for row in rows] == forms
+    assert all(row["product_tflops"] > 0 for row in rows)
 
 
 def test_names_may_have_one_length() -> None:

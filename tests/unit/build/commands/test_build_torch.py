@@ -14,6 +14,8 @@ import torch
 from adprior_runtime import contract
 from adprior_runtime.bundle import ARCHITECTURE_FILE, MANIFEST, TORCH_WEIGHTS_FILE, Bundle, Manifest
 from adprior_runtime.cli import main
+from adprior_runtime.engines.torch_engine import TorchEngine
+from adprior_runtime.errors import EnvironmentProblemError
 from adprior_runtime.forecast.forecaster import Forecaster
 from adprior_runtime.forecast.search_step import SearchStep
 from adprior_runtime.prompt.context import parse_context
@@ -33,14 +35,16 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def built(place: Path) -> Callable[[str], Path]:
-    """Return a function that builds a bundle in a precision."""
+    """Return a function that builds a bundle in a precision, and with products if given."""
 
-    def build(precision: str) -> Path:
-        bundle, repository = place / precision, place / f"{precision}-repository"
+    def build(form: str) -> Path:
+        bundle, repository = place / form, place / f"{form}-repository"
         if not bundle.exists():
             source = ["--checkpoint", str(place / "checkpoint"), "--engine", "torch"]
             kept = ["--save-bundle", str(bundle), "--output", str(repository)]
-            assert main(["build", *source, "--precision", precision, *kept]) == 0
+            precision, *products = form.split()
+            chosen = ["--precision", precision, *(f"--products={each}" for each in products)]
+            assert main(["build", *source, *chosen, *kept]) == 0
         return bundle
 
     return build
@@ -73,6 +77,49 @@ def test_bfloat16_takes_half_of_the_file_and_keeps_the_proofs(built: Callable[[s
     assert sizes[1] < 0.6 * sizes[0]
     forecaster = Forecaster(built("bf16"), threads=1)
     assert all(forecaster.forecast(parse_context(path.read_bytes())).exact for path in USERS)
+
+
+@pytest.mark.parametrize("form", ["bf16 bf16x2", "bf16 bf16x3", "fp32 bf16x2"])
+def test_products_in_parts_are_recorded_and_keep_the_proofs(
+    built: Callable[[str], Path], form: str
+) -> None:
+    precision, products = form.split()
+    manifest = Manifest.load(built(form) / MANIFEST)
+    assert (manifest.precision, manifest.products) == (precision, products)
+    assert manifest.error_device == "cpu"
+    assert 1e-5 <= manifest.log_prob_error < 1e-3
+    mine, theirs = Forecaster(built(form), threads=1), Forecaster(built(precision), threads=1)
+    for path in USERS:
+        user = parse_context(path.read_bytes())
+        found, expected = mine.forecast(user), theirs.forecast(user)
+        assert found.exact
+        np.testing.assert_array_equal(found.advertiser_ids, expected.advertiser_ids)
+        np.testing.assert_allclose(found.log_probs, expected.log_probs, atol=1e-2)
+
+
+def test_the_build_says_where_products_in_parts_were_checked(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = ["--checkpoint", str(place / "checkpoint"), "--engine", "torch"]
+    options = ["--precision", "bf16", "--products", "bf16x2", "--output", str(tmp_path / "out")]
+    assert main(["build", *source, *options]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any("the engine agrees with the checkpoint to" in line for line in lines)
+    assert (
+        "adprior build: products in 2 parts of bfloat16, checked on cpu: to serve them on a GPU, "
+        "build there with --device cuda"
+    ) in lines
+
+
+def test_a_gpu_refuses_products_in_parts_that_were_checked_on_a_cpu(
+    built: Callable[[str], Path],
+) -> None:
+    message = (
+        "^device cuda: the bundle's products bf16x2 were checked on cpu, and a GPU's tensor cores "
+        "sum less exactly: build it with --device cuda$"
+    )
+    with pytest.raises(EnvironmentProblemError, match=message):
+        TorchEngine.of_bundle(Bundle.open(built("bf16 bf16x2")), device="cuda")
 
 
 def test_its_repository_is_complete(
@@ -134,6 +181,17 @@ def test_a_bundle_keeps_its_engine_when_it_is_built_again(
     assert (manifest.engine, manifest.forecast_k) == ("torch", 7)
 
 
+def test_a_bundle_keeps_its_products_when_it_is_built_again(
+    built: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = ["build", "--bundle", str(built("bf16 bf16x2")), "--forecast-k", "7"]
+    kept = ["--save-bundle", str(tmp_path / "kept"), "--output", str(tmp_path / "repository")]
+    assert main([*source, *kept]) == 0
+    assert Bundle.open(tmp_path / "kept").manifest.products == "bf16x2"
+    assert main([*source, "--products", "bf16x3", "--output", str(tmp_path / "other")]) == 2
+    assert "--products goes with --checkpoint" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -141,6 +199,11 @@ def test_a_bundle_keeps_its_engine_when_it_is_built_again(
         ("--engine onnx --precision bf16", "--precision bf16 is not one of --engine onnx: fp32"),
         ("--engine torch --dry-run", "--dry-run goes with --engine tensorrt-llm"),
         ("--device cuda", "--device cuda goes with --engine torch"),
+        ("--products bf16x2", "--products bf16x2 is not one of --engine onnx: fp32"),
+        (
+            "--engine tensorrt-llm --products bf16x3",
+            "--products bf16x3 is not one of --engine tensorrt-llm: fp32",
+        ),
     ],
 )
 def test_options_of_another_engine_are_refused(

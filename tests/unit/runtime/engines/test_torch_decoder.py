@@ -6,6 +6,7 @@ import torch
 
 from adprior_runtime.engines.architecture import Architecture, Rotation
 from adprior_runtime.engines.torch_decoder import TorchDecoder
+from adprior_runtime.engines.torch_products import SingleMatrix
 from adprior_runtime.engines.torch_weights import DecoderWeights
 
 VOCABULARY, HIDDEN = 23, 6
@@ -21,8 +22,8 @@ def _decoder(final_cap: float | None) -> TorchDecoder:
         attention_cap=None, final_cap=final_cap, rotations=(Rotation((1.0,)),), windows=(None,),
     )  # fmt: skip
     weights = DecoderWeights(
-        embedding=torch.zeros(VOCABULARY, HIDDEN),
-        output=torch.randn(VOCABULARY, HIDDEN) * 4,
+        embedding=SingleMatrix(torch.zeros(VOCABULARY, HIDDEN)),
+        output=SingleMatrix(torch.randn(VOCABULARY, HIDDEN) * 4),
         final_norm=torch.ones(HIDDEN),
         layers=(),
     )
@@ -39,8 +40,10 @@ def test_parts_of_the_vocabulary_give_the_whole_softmax(
     rows = torch.arange(3).repeat_interleave(VOCABULARY)
     tokens = torch.arange(VOCABULARY).repeat(3)
     found = decoder.log_probs(stream, rows, tokens, chunk).reshape(3, -1).numpy()
+    output = decoder._weights.output
+    assert isinstance(output, SingleMatrix)
     normed = stream.double() / stream.double().square().mean(-1, keepdim=True).sqrt()
-    logits = normed @ decoder._weights.output.double().T
+    logits = normed @ output.numbers.double().T
     if final_cap is not None:
         logits = torch.tanh(logits / final_cap) * final_cap
     np.testing.assert_allclose(found, torch.log_softmax(logits, -1).numpy(), atol=1e-4)
