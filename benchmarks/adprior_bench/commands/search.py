@@ -30,7 +30,7 @@ EXAMPLE = """example:
     --profiles profiles.parquet --columns demo/columns.toml
   adprior bench search --host-work 32 --sizes 10000 1000000
   adprior bench search --together 8 32 --model gemma3-270m --sizes 10000 \\
-    --products fp32 bf16x2 bf16x3 --device cuda
+    --products fp32 bf16-parts --device cuda
   adprior bench search --peers --peer-python vllm=vllm-venv/bin/python --rounds 8 \\
     --bundle demo/bundle --checkpoint demo/adapter --users demo/users/*.json"""
 

@@ -47,7 +47,7 @@ EXAMPLE = """examples:
   adprior build --bundle BUNDLE --tuning tuning.toml --output REPO   (for one machine)
   adprior build --bundle BUNDLE --catalogue new.csv --output REPO   (seconds, no torch)
   adprior build --checkpoint CKPT --engine torch --precision bf16 --output REPO
-  adprior build --checkpoint CKPT --engine torch --precision bf16 --products bf16x3 \\
+  adprior build --checkpoint CKPT --engine torch --precision bf16 --products bf16-parts \\
     --device cuda --output REPO   (on the GPU that serves)
   adprior build --checkpoint CKPT --engine tensorrt-llm --deployment deploy/l4.toml --output REPO
   adprior build --check REPO   (prints one line for each fault; exit code 2 if there is one)"""

@@ -10,14 +10,14 @@ import numpy as np
 
 from adprior_build.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from adprior_build.onnx_graph.parity import LONGEST_CHECKED_PROMPT, Parity, check_parity
-from adprior_build.onnx_graph.reference import Multiply, Rounding
+from adprior_build.onnx_graph.reference import Rounding
 from adprior_build.onnx_graph.write_model import PRECISIONS, write_model
 from adprior_build.torch_model.bfloat16 import product_in_parts
 from adprior_build.torch_model.write_model import TORCH_PRECISIONS, write_torch_model
 from adprior_runtime.bundle import ONNX_MODEL_FILE, TRIE_DIRECTORY, Manifest
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.engines.base import Engine
-from adprior_runtime.engines.registry import ONNX, PARTS, TORCH, torch_is_missing
+from adprior_runtime.engines.registry import BFLOAT16_PARTS, ONNX, TORCH, torch_is_missing
 from adprior_runtime.search.rounding import error_of_engine, rounded_up
 
 _Written = tuple[Engine[Any], Rounding | None]
@@ -50,7 +50,7 @@ def add_language_model(
         EnvironmentProblemError: A package of the engine is not installed, or the device cannot be
             used.
     """
-    of, multiply = open_checkpoint(checkpoint), _product_of(manifest)
+    of = open_checkpoint(checkpoint)
     if manifest.engine == TORCH.name:
         engine, rounding = _write_torch(of, directory, precision, device, manifest.products)
     else:
@@ -66,7 +66,7 @@ def add_language_model(
         name=str(checkpoint),
         precision=precision,
         rounding=rounding,
-        multiply=multiply,
+        multiply=product_in_parts if manifest.products == BFLOAT16_PARTS else np.matmul,
         text=[*manifest.prompt_head_ids, *tokens.tolist()],
     )
     described = replace(
@@ -85,12 +85,6 @@ def _write_onnx(of: Checkpoint, directory: Path, precision: str) -> _Written:
     path = directory / ONNX_MODEL_FILE
     write_model(of.config, of.weights, path, precision=precision)
     return OnnxEngine(path), PRECISIONS[precision]
-
-
-def _product_of(manifest: Manifest) -> Multiply:
-    """Return the matrix product of a bundle's engine."""
-    parts = PARTS.get(manifest.products)
-    return np.matmul if parts is None else product_in_parts(parts)
 
 
 def _write_torch(

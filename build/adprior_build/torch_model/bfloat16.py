@@ -6,9 +6,6 @@ against.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
@@ -30,30 +27,20 @@ class Bfloat16:
         return (self.encoded(matrix).astype(np.uint32) << np.uint32(16)).view(np.float32)
 
 
-def product_in_parts(most_parts: int) -> Callable[[npt.NDArray[Any], npt.NDArray[Any]], Any]:
-    """Return a function that multiplies two float32 matrices in parts of bfloat16.
-
-    Args:
-        most_parts: Part i of one is multiplied with part j of the other if i + j is less.
-    """
-
-    def multiply(
-        left: npt.NDArray[np.float32], right: npt.NDArray[np.float32]
-    ) -> npt.NDArray[np.float32]:
-        lefts, rights = _parts(left, most_parts), _parts(right, most_parts)
-        total = np.zeros((len(left), right.shape[1]), dtype=np.float32)
-        for order in reversed(range(most_parts)):  # the smallest products first
-            for first in range(order + 1):
-                if (factor := rights[order - first]).any():
-                    total += lefts[first] @ factor
-        return total
-
-    return multiply
+def product_in_parts(left: _Float32Array, right: _Float32Array) -> _Float32Array:
+    """Multiply two matrices in parts of bfloat16."""
+    lefts, rights = _parts(left), _parts(right)
+    total = np.zeros((len(left), right.shape[1]), dtype=np.float32)
+    for order in (2, 1, 0):  # the smallest products first
+        for first in range(order + 1):
+            if (factor := rights[order - first]).any():
+                total += lefts[first] @ factor
+    return total
 
 
-def _parts(values: _Float32Array, count: int) -> list[_Float32Array]:
+def _parts(values: _Float32Array) -> list[_Float32Array]:
     parts = []
-    for _ in range(count):
+    for _ in range(3):
         parts.append(Bfloat16().rounded(values))
         values = values - parts[-1]
     return parts

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from adprior_runtime.contract import Target
-from adprior_runtime.engines.registry import PARTS, SINGLE_PRECISION, TORCH
+from adprior_runtime.engines.registry import BFLOAT16_PARTS, SINGLE_PRECISION, TORCH
 
 
 def add_products(parser: argparse.ArgumentParser) -> None:
@@ -14,9 +14,9 @@ def add_products(parser: argparse.ArgumentParser) -> None:
         "--products",
         choices=TORCH.products,
         default=SINGLE_PRECISION,
-        help=f"with --checkpoint and --engine {TORCH.name}: how matrices are multiplied: fp32, in "
-        "single precision; bf16x2 or bf16x3, for GPUs: each factor in 2 or 3 parts of bfloat16, "
-        "best with --precision bf16 (docs/search.md) (default: %(default)s)",
+        help=f"with --checkpoint and --engine {TORCH.name}: how matrices are multiplied: "
+        f"{SINGLE_PRECISION}, in single precision; {BFLOAT16_PARTS}, for GPUs: each factor in "
+        "parts of bfloat16, best with --precision bf16 (docs/search.md) (default: %(default)s)",
     )
 
 
@@ -27,9 +27,9 @@ def products_in_words(products: str, device: str) -> str | None:
         products: The option.
         device: Where the engine was compared with the checkpoint.
     """
-    if products not in PARTS:
+    if products != BFLOAT16_PARTS:
         return None
-    line = f"products in {PARTS[products]} parts of bfloat16, checked on {device}"
+    line = f"products in parts of bfloat16, checked on {device}"
     if device == Target.CUDA:
         return line
     return f"{line}: to serve them on a GPU, build there with --device {Target.CUDA}"

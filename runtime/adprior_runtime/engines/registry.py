@@ -18,9 +18,8 @@ if TYPE_CHECKING:
 SINGLE_PRECISION: Final = "fp32"
 """Matrix products in single precision."""
 
-PARTS: Final = {"bf16x2": 2, "bf16x3": 3}
-"""Matrix products in parts of bfloat16, with the number of parts
-(`adprior_runtime.engines.torch_products`)."""
+BFLOAT16_PARTS: Final = "bf16-parts"
+"""Matrix products in parts of bfloat16 (`adprior_runtime.engines.torch_products`)."""
 
 
 class EngineLoader(Protocol):
@@ -96,7 +95,7 @@ TORCH: Final = EngineKind(
     is_in_bundle=True,
     loader=_load_torch,
     joins_users=True,
-    products=(SINGLE_PRECISION, *PARTS),
+    products=(SINGLE_PRECISION, BFLOAT16_PARTS),
 )
 """Exact trie search on PyTorch, on a CPU or a GPU (`adprior_runtime.engines.torch_engine`)."""
 

@@ -21,7 +21,7 @@ from adprior_runtime.cpu_count import threads_of_each
 from adprior_runtime.engines.architecture import Architecture
 from adprior_runtime.engines.packed_tree import PackedTreeEngine
 from adprior_runtime.engines.pass_loop import SharedPasses
-from adprior_runtime.engines.registry import PARTS, SINGLE_PRECISION
+from adprior_runtime.engines.registry import BFLOAT16_PARTS, SINGLE_PRECISION
 from adprior_runtime.engines.torch_graphs import GpuRecorder
 from adprior_runtime.engines.torch_passes import TorchPasses, first_line
 from adprior_runtime.engines.torch_weights import DecoderWeights
@@ -62,7 +62,7 @@ class TorchEngine(PackedTreeEngine):
             EnvironmentProblemError: torch cannot use the device here, or its memory is too small.
         """
         self.device = _usable_device(device)
-        if products in PARTS:
+        if products == BFLOAT16_PARTS:
             _require_bfloat16(self.device)
         of = Architecture.load(directory / ARCHITECTURE_FILE)
         if device == "cpu":
@@ -95,7 +95,7 @@ class TorchEngine(PackedTreeEngine):
         for name in (ARCHITECTURE_FILE, TORCH_WEIGHTS_FILE):
             bundle.path(name)
         manifest = bundle.manifest
-        if manifest.products in PARTS and device not in {"cpu", manifest.error_device}:
+        if manifest.products == BFLOAT16_PARTS and device not in {"cpu", manifest.error_device}:
             raise EnvironmentProblemError(
                 f"device {device}: the bundle's products {manifest.products} were checked on "
                 f"{manifest.error_device}, and a GPU's tensor cores sum less exactly: build it "

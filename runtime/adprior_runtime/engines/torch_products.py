@@ -3,28 +3,31 @@
 A GPU multiplies bfloat16 many times as fast as single precision. But bfloat16 has 8 significant
 bits, and the certificate needs more (`adprior_runtime.search.rounding`). So a factor x is split::
 
-    x = a + b + c + ...    a = bfloat16(x),  b = bfloat16(x - a),  c = bfloat16(x - a - b)
+    x = a + b + c    a = bfloat16(x),  b = bfloat16(x - a),  c = bfloat16(x - a - b)
 
-Three parts hold a number of single precision exactly, unless it is below 2^-110. With p parts, part
-i of one factor is multiplied with part j of the other if i + j < p. What is left out is about
-2^-8p of the whole. The product of two parts is exact in single precision, and such products are
-summed in single precision. A matrix whose numbers are bfloat16 has one part, and needs p products;
-others need p (p + 1) / 2.
+Three parts hold a number of single precision exactly, unless it is below 2^-110. Part i of one
+factor is multiplied with part j of the other if i + j < 3, counted from 0. What is left out is
+about 2^-24 of the whole. The product of two parts is exact in single precision, and such products
+are summed in single precision. A matrix whose numbers are bfloat16 has one part, and needs 3
+products; others need 6.
 
 The parts of the values are stacked as rows, so each part of the matrix is read once. To join parts
-along the inputs instead would also need one product, but p copies of the matrix.
+along the inputs instead would also need one product, but 3 copies of the matrix.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import torch
 import torch.nn.functional as F  # noqa: N812  torch's own name for it
 
-from adprior_runtime.engines.registry import PARTS
+from adprior_runtime.engines.registry import BFLOAT16_PARTS
+
+_PARTS: Final = 3
+"""With two parts, a third of the forecasts lose their certificate (docs/search.md)."""
 
 
 class Matrix(Protocol):
@@ -104,20 +107,18 @@ class MatrixInParts:
 
     Attributes:
         parts: [outputs, inputs] each, the largest first, `_held_type`.
-        most_parts: The p of the module, 2 or more.
     """
 
     parts: tuple[torch.Tensor, ...]
-    most_parts: int
 
     @classmethod
-    def of(cls, numbers: torch.Tensor, most_parts: int) -> MatrixInParts:
+    def of(cls, numbers: torch.Tensor) -> MatrixInParts:
         """Split a matrix, float32 or bfloat16; parts that are 0 are left out."""
-        parts = split_numbers(numbers, most_parts)
+        parts = split_numbers(numbers)
         while len(parts) > 1 and not parts[-1].any():
             parts.pop()
         held = _held_type(numbers.device)
-        return cls(tuple(part.to(held) for part in parts), most_parts)
+        return cls(tuple(part.to(held) for part in parts))
 
     @property
     def outputs(self) -> int:
@@ -131,7 +132,7 @@ class MatrixInParts:
 
     def product(self, values: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
         """See `Matrix`. Infinite values give NaN."""
-        split = split_numbers(values.flatten(0, -2), self.most_parts)
+        split = split_numbers(values.flatten(0, -2))
         split.reverse()  # small products first: the last sum alone rounds in full
         products: list[torch.Tensor] = []
         for number in reversed(range(len(self.parts))):
@@ -153,10 +154,10 @@ class MatrixInParts:
         return smallest
 
     def split(self, most: int) -> Sequence[MatrixInParts]:
-        """See `Matrix`. Stacked products need a fraction of the rows, here a power of two."""
-        size = max(1, most >> (self.most_parts - 1))
+        """See `Matrix`. Three products are stacked, and a power of two keeps blocks aligned."""
+        size = max(1, most // 4)
         blocks = zip(*(torch.split(part, size) for part in self.parts), strict=True)
-        return [MatrixInParts(block, self.most_parts) for block in blocks]
+        return [MatrixInParts(block) for block in blocks]
 
 
 def hold_matrix(numbers: torch.Tensor, products: str) -> Matrix:
@@ -166,20 +167,20 @@ def hold_matrix(numbers: torch.Tensor, products: str) -> Matrix:
         numbers: float32 or bfloat16 [outputs, inputs].
         products: The name.
     """
-    if products in PARTS:
-        return MatrixInParts.of(numbers, PARTS[products])
+    if products == BFLOAT16_PARTS:
+        return MatrixInParts.of(numbers)
     return SingleMatrix(numbers.float())
 
 
-def split_numbers(numbers: torch.Tensor, most_parts: int) -> list[torch.Tensor]:
-    """Return bfloat16 parts, the largest first; their sum is the number or close to it.
+def split_numbers(numbers: torch.Tensor) -> list[torch.Tensor]:
+    """Return 3 parts of float32 numbers or 1 of bfloat16, as bfloat16, the largest first.
 
     Zeros have parts of 0. The second part of an infinite number is NaN, and so is that of a number
     that rounds to infinity: one above 3.3895e38.
     """
     parts = [numbers.bfloat16()]
     left = numbers
-    while numbers.dtype != torch.bfloat16 and len(parts) < most_parts:
+    while numbers.dtype != torch.bfloat16 and len(parts) < _PARTS:
         left = left - parts[-1].float()
         parts.append(left.bfloat16())
     return parts

@@ -102,7 +102,7 @@ def test_a_wrong_manifest_is_refused_by_name(directory: Path, content: bytes) ->
 def test_unknown_products_are_one_line(directory: Path) -> None:
     _rewrite(directory, engine="torch", products="bf16x9")
     message = (
-        "manifest: products is 'bf16x9', expected one of fp32, bf16x2, bf16x3 with the engine torch"
+        "manifest: products is 'bf16x9', expected one of fp32, bf16-parts with the engine torch"
     )
     with pytest.raises(ArtefactError) as caught:
         Bundle.open(directory)
@@ -204,7 +204,7 @@ def test_a_hash_is_the_files_sha256(tmp_path: Path) -> None:
         {"beam_width": True},
         {"products": "bf16"},
         {"products": 3},
-        {"products": "bf16x2", "engine": "onnx"},
+        {"products": "bf16-parts", "engine": "onnx"},
         {"log_prob_error": -1e-5},
         {"log_prob_error": "1e-5"},
         {"log_prob_error": float("nan")},

@@ -168,7 +168,7 @@ def test_onnx_runtime_is_measured_on_the_cpu_only(capsys: pytest.CaptureFixture[
 
 
 def test_products_are_those_of_the_torch_engine(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "search", "--products", "bf16x2"]) == 2
+    assert main(["bench", "search", "--products", "bf16-parts"]) == 2
     assert "--products goes with --together" in capsys.readouterr().err
 
 
@@ -200,7 +200,7 @@ def test_forms_of_products_are_measured_one_after_another(
     model: tuple[Any, Path], trie: Trie, tmp_path: Path
 ) -> None:
     options = "--together 2 --sizes 300 --rounds 2 --width 4 --top-k 3 --prompt-tokens 9"
-    options += " --threads 1 --products fp32 bf16x2 bf16x3"
+    options += " --threads 1 --products fp32 bf16-parts"
     parser = argparse.ArgumentParser()
     search.add_arguments(parser)
     before = torch.get_num_threads()
@@ -211,7 +211,7 @@ def test_forms_of_products_are_measured_one_after_another(
         patch.setattr(together, "_WIDE", 64)
         rows = measure_together(parser.parse_args(options.split()), tmp_path)
     torch.set_num_threads(before)
-    forms = [form for form in ("fp32", "bf16x2", "bf16x3") for _ in range(2)]
+    forms = [form for form in ("fp32", "bf16-parts") for _ in range(2)]
     assert [row["products"] for row in rows] == forms
     assert all(row["product_tflops"] > 0 for row in rows)
 

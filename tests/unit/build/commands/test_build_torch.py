@@ -79,7 +79,7 @@ def test_bfloat16_takes_half_of_the_file_and_keeps_the_proofs(built: Callable[[s
     assert all(forecaster.forecast(parse_context(path.read_bytes())).exact for path in USERS)
 
 
-@pytest.mark.parametrize("form", ["bf16 bf16x2", "bf16 bf16x3", "fp32 bf16x2"])
+@pytest.mark.parametrize("form", ["bf16 bf16-parts", "fp32 bf16-parts"])
 def test_products_in_parts_are_recorded_and_keep_the_proofs(
     built: Callable[[str], Path], form: str
 ) -> None:
@@ -101,12 +101,12 @@ def test_the_build_says_where_products_in_parts_were_checked(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = ["--checkpoint", str(place / "checkpoint"), "--engine", "torch"]
-    options = ["--precision", "bf16", "--products", "bf16x2", "--output", str(tmp_path / "out")]
+    options = ["--precision", "bf16", "--products", "bf16-parts", "--output", str(tmp_path / "out")]
     assert main(["build", *source, *options]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert any("the engine agrees with the checkpoint to" in line for line in lines)
     assert (
-        "adprior build: products in 2 parts of bfloat16, checked on cpu: to serve them on a GPU, "
+        "adprior build: products in parts of bfloat16, checked on cpu: to serve them on a GPU, "
         "build there with --device cuda"
     ) in lines
 
@@ -115,11 +115,11 @@ def test_a_gpu_refuses_products_in_parts_that_were_checked_on_a_cpu(
     built: Callable[[str], Path],
 ) -> None:
     message = (
-        "^device cuda: the bundle's products bf16x2 were checked on cpu, and a GPU's tensor cores "
-        "sum less exactly: build it with --device cuda$"
+        "^device cuda: the bundle's products bf16-parts were checked on cpu, and a GPU's tensor "
+        "cores sum less exactly: build it with --device cuda$"
     )
     with pytest.raises(EnvironmentProblemError, match=message):
-        TorchEngine.of_bundle(Bundle.open(built("bf16 bf16x2")), device="cuda")
+        TorchEngine.of_bundle(Bundle.open(built("bf16 bf16-parts")), device="cuda")
 
 
 def test_its_repository_is_complete(
@@ -184,11 +184,11 @@ def test_a_bundle_keeps_its_engine_when_it_is_built_again(
 def test_a_bundle_keeps_its_products_when_it_is_built_again(
     built: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    source = ["build", "--bundle", str(built("bf16 bf16x2")), "--forecast-k", "7"]
+    source = ["build", "--bundle", str(built("bf16 bf16-parts")), "--forecast-k", "7"]
     kept = ["--save-bundle", str(tmp_path / "kept"), "--output", str(tmp_path / "repository")]
     assert main([*source, *kept]) == 0
-    assert Bundle.open(tmp_path / "kept").manifest.products == "bf16x2"
-    assert main([*source, "--products", "bf16x3", "--output", str(tmp_path / "other")]) == 2
+    assert Bundle.open(tmp_path / "kept").manifest.products == "bf16-parts"
+    assert main([*source, "--products", "bf16-parts", "--output", str(tmp_path / "other")]) == 2
     assert "--products goes with --checkpoint" in capsys.readouterr().err
 
 
@@ -199,10 +199,10 @@ def test_a_bundle_keeps_its_products_when_it_is_built_again(
         ("--engine onnx --precision bf16", "--precision bf16 is not one of --engine onnx: fp32"),
         ("--engine torch --dry-run", "--dry-run goes with --engine tensorrt-llm"),
         ("--device cuda", "--device cuda goes with --engine torch"),
-        ("--products bf16x2", "--products bf16x2 is not one of --engine onnx: fp32"),
+        ("--products bf16-parts", "--products bf16-parts is not one of --engine onnx: fp32"),
         (
-            "--engine tensorrt-llm --products bf16x3",
-            "--products bf16x3 is not one of --engine tensorrt-llm: fp32",
+            "--engine tensorrt-llm --products bf16-parts",
+            "--products bf16-parts is not one of --engine tensorrt-llm: fp32",
         ),
     ],
 )
