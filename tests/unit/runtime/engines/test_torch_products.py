@@ -255,6 +255,21 @@ def test_with_a_stand_in_for_a_gpus_product_it_agrees_with_double_precision(
     assert held_as_on_a_gpu
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU is here")
+@pytest.mark.parametrize("make", FAMILIES)
+@pytest.mark.parametrize("precision", TORCH_PRECISIONS)
+def test_a_gpu_agrees_with_double_precision(
+    make: Callable[[], Any], precision: str, tmp_path: Path
+) -> None:
+    reference = _write(make, tmp_path, precision)
+    engine = TorchEngine(tmp_path, device="cuda", products=BFLOAT16_PARTS)
+    prompt = np.random.default_rng(1).integers(0, VOCABULARY, 20).tolist()
+    _, found = prefill_all(engine, prompt, VOCABULARY)
+    expected = reference.log_probs([prompt], 1)[0, 0]
+    np.testing.assert_allclose(found, expected, atol=5 * LARGEST_ERROR)  # its sums are cut off
+
+
 def test_sums_in_bfloat16_are_forbidden(tmp_path: Path) -> None:
     _write(small_llama, tmp_path, "bf16")
     torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = True
