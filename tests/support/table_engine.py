@@ -12,6 +12,7 @@ import numpy.typing as npt
 from hypothesis import strategies as st
 
 from adprior_runtime.engines.base import ROOT, Engine, LogProbs
+from adprior_runtime.engines.ranked_tokens import RankedTokens
 
 END = 0
 
@@ -32,10 +33,11 @@ class TableEngine(Engine[TableState]):
 
     def prefill(
         self, prompt_ids: Sequence[int], next_tokens: npt.ArrayLike
-    ) -> tuple[TableState, LogProbs]:
+    ) -> tuple[TableState, RankedTokens]:
         self._prompt = tuple(prompt_ids)
         self._known.clear()
-        return TableState(), self.log_probs(())[np.asarray(next_tokens, dtype=np.int64)]
+        found = self.log_probs(())[np.asarray(next_tokens, dtype=np.int64)]
+        return TableState(), RankedTokens.of(found)
 
     def extend(
         self,

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.engines.base import Engine, LogProbs
+from adprior_runtime.engines.ranked_tokens import RankedTokens
 from adprior_runtime.search.search import TrieSearch
 from adprior_runtime.search.settings import SearchMode, SearchSettings
 from adprior_runtime.search.tree import read_prompt
@@ -69,7 +70,7 @@ class _TimedEngine(Engine[Any]):
 
     def prefill(
         self, prompt_ids: Sequence[int], next_tokens: npt.ArrayLike
-    ) -> tuple[Any, LogProbs]:
+    ) -> tuple[Any, RankedTokens]:
         start = self.clock()
         answer = self.engine.prefill(prompt_ids, next_tokens)
         self.spans = [(start, self.clock())]

@@ -8,6 +8,8 @@ from typing import Final, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from adprior_runtime.engines.ranked_tokens import RankedTokens
+
 LogProbs = npt.NDArray[np.float32]
 State = TypeVar("State")
 
@@ -35,7 +37,7 @@ class Engine(Protocol[State]):
 
     def prefill(
         self, prompt_ids: Sequence[int], next_tokens: npt.ArrayLike
-    ) -> tuple[State, LogProbs]:
+    ) -> tuple[State, RankedTokens]:
         """Read a prompt.
 
         Args:
@@ -43,7 +45,8 @@ class Engine(Protocol[State]):
             next_tokens: [m], the tokens whose log-probabilities after the prompt are wanted.
 
         Returns:
-            The state to extend, and the log-probabilities: float32 [m].
+            The state to extend, and the log-probabilities under the softmax over the whole
+            vocabulary.
         """
         ...
 

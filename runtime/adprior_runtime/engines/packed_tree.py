@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from adprior_runtime.engines.base import PASS_TOKENS, Engine, LogProbs
+from adprior_runtime.engines.ranked_tokens import RankedTokens
 from adprior_runtime.engines.tree_packing import pack_nodes
 from adprior_runtime.engines.tree_pass import TreePass
 from adprior_runtime.errors import InvalidRequestError
@@ -112,7 +113,7 @@ class PackedTreeEngine(Engine[UserTree]):
 
     def prefill(
         self, prompt_ids: Sequence[int], next_tokens: npt.ArrayLike
-    ) -> tuple[UserTree, LogProbs]:
+    ) -> tuple[UserTree, RankedTokens]:
         """See `Engine.prefill`.
 
         Raises:
@@ -145,7 +146,7 @@ class PackedTreeEngine(Engine[UserTree]):
         )
         user = UserTree(cache, tree_pass.positions)
         log_probs = self._passes.run(UserPass(cache, tree_pass))
-        return user, log_probs[: len(wanted)]
+        return user, RankedTokens.of(log_probs[: len(wanted)])
 
     def extend(
         self,

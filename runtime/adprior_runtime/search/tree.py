@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from adprior_runtime.catalogue.trie import Int64Array, Trie
-from adprior_runtime.engines.base import ROOT, Engine, LogProbs
+from adprior_runtime.engines.base import ROOT, Engine
+from adprior_runtime.engines.ranked_tokens import RankedTokens
 from adprior_runtime.search.expansion import EXPANDED, kinds_of, plan
 from adprior_runtime.search.passes import ForwardPasses, checked_log_probs
 from adprior_runtime.search.prefixes import Prefixes
@@ -23,7 +24,7 @@ _Float64Array = npt.NDArray[np.float64]
 _BoolArray = npt.NDArray[np.bool_]
 _NO_NODES: Final = np.zeros(0, dtype=np.int64)
 
-Prefilled = tuple[Any, LogProbs]
+Prefilled = tuple[Any, RankedTokens]
 """From `read_prompt`: an engine's state, and the log-probabilities of names' first tokens."""
 
 
@@ -68,7 +69,7 @@ class SearchTree:
             before_pass: Called before each forward pass; an exception ends the search.
         """
         self._trie = trie
-        state, log_probs = prefilled
+        state, ranked = prefilled
         self._passes = ForwardPasses(engine, state, before_pass)
         self.excluded_rows = excluded_rows
         self._dead = self._nodes_of_excluded_only()
@@ -77,7 +78,7 @@ class SearchTree:
         kinds = trie.first_leaves.view(np.int8)  # FOUND is 1, OPEN is 0
         if len(self._dead):
             kinds = kinds_of(trie.offsets, self._dead, trie.first_nodes)
-        scores = checked_log_probs(log_probs, len(trie.first_nodes))
+        scores = checked_log_probs(ranked.read_all(), len(trie.first_nodes))
         self.prefixes = Prefixes(trie.first_nodes, scores, kinds)
 
     @property

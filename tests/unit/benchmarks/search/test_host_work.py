@@ -63,8 +63,8 @@ def test_users_of_the_null_model_differ_and_come_back() -> None:
 def test_the_probabilities_after_a_node_sum_to_086() -> None:
     trie, passes = random_catalogue(300), NullPasses()
     engine = PackedTreeEngine(SharedPasses(passes), vocabulary=9000, max_positions=99)
-    _, log_probs = read_prompt(engine, trie, [5, 6, 7])
-    assert np.exp(log_probs).sum() == pytest.approx(0.86, rel=1e-5)
+    _, ranked = read_prompt(engine, trie, [5, 6, 7])
+    assert np.exp(ranked.read_all()).sum() == pytest.approx(0.86, rel=1e-5)
 
 
 def test_the_command_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:

@@ -62,7 +62,8 @@ def _search(
 
     def search() -> None:
         try:
-            state, found = engine.prefill([1] * prompt, [3])
+            state, ranked = engine.prefill([1] * prompt, [3])
+            found = ranked.read_all()
             for _ in range(passes):
                 found = engine.extend(state, [1, token, 1], [ROOT] * 3, [2], [5])
             answers.append((prompt, found.tolist()))

@@ -312,7 +312,7 @@ def test_only_wanted_tokens_are_returned(llama: Both) -> None:
     """Rows may ask for several tokens, for one, or for none, and a token twice."""
     prompt = _random_ids(1, 12)
     state, first = llama.engine.prefill(prompt, [7, 7, 0])
-    np.testing.assert_allclose(first, llama.onnx.expected(prompt)[[7, 7, 0]], atol=1e-4)
+    np.testing.assert_allclose(first.read_all(), llama.onnx.expected(prompt)[[7, 7, 0]], atol=1e-4)
     found = llama.engine.extend(state, [4, 5, 6], [ROOT, 0, 1], [0, 2, 2], [49, 8, 3])
     after = [llama.onnx.expected([*prompt, *path]) for path in ([4], [4, 5, 6])]
     np.testing.assert_allclose(found, [after[0][49], *after[1][[8, 3]]], atol=1e-4)

@@ -24,6 +24,7 @@ from adprior_runtime.bundle import (
 )
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.engines.onnx import OnnxEngine
+from adprior_runtime.engines.ranked_tokens import RankedTokens
 from adprior_runtime.errors import DeviceFullError
 from adprior_runtime.forecast.search_step import SearchStep
 from adprior_runtime.prompt.context import parse_context
@@ -278,10 +279,8 @@ def test_candidates_may_all_be_off_the_catalogue(engine: Any, make_inputs: MakeI
 class BrokenEngine:
     """A language model that returns invalid numbers."""
 
-    def prefill(
-        self, _: object, next_tokens: npt.NDArray[np.int32]
-    ) -> tuple[None, npt.NDArray[np.float32]]:
-        return None, np.full(len(next_tokens), np.nan, dtype=np.float32)
+    def prefill(self, _: object, next_tokens: npt.NDArray[np.int32]) -> tuple[None, RankedTokens]:
+        return None, RankedTokens.of(np.full(len(next_tokens), np.nan, dtype=np.float32))
 
 
 def test_a_model_that_computes_no_probabilities_is_an_internal_error(
