@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from hypothesis import strategies as st
 
-from adprior_runtime.engines.base import ROOT, Engine, LogProbs
+from adprior_runtime.engines.base import ROOT, Engine, FirstStep, LogProbs
 from adprior_runtime.engines.ranked_tokens import RankedTokens
 
 END = 0
@@ -32,7 +32,10 @@ class TableEngine(Engine[TableState]):
         self.pass_sizes: list[int] = []
 
     def prefill(
-        self, prompt_ids: Sequence[int], next_tokens: npt.ArrayLike
+        self,
+        prompt_ids: Sequence[int],
+        next_tokens: npt.ArrayLike,
+        first_step: FirstStep | None = None,
     ) -> tuple[TableState, RankedTokens]:
         self._prompt = tuple(prompt_ids)
         self._known.clear()

@@ -10,14 +10,14 @@ that all prompts begin with are the same for all of them and are kept here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from adprior_runtime.engines.base import PASS_TOKENS, Engine, LogProbs
+from adprior_runtime.engines.base import PASS_TOKENS, Engine, FirstStep, LogProbs
 from adprior_runtime.engines.ranked_tokens import RankedTokens
 from adprior_runtime.engines.tree_packing import pack_nodes
 from adprior_runtime.engines.tree_pass import TreePass
@@ -54,6 +54,16 @@ class UserPass:
     cache: Any
     tree_pass: TreePass
     keep: bool = True
+
+    @property
+    def kind(self) -> Hashable:
+        """What the device does besides; passes of one kind can be joined."""
+        return None
+
+    @property
+    def tokens_ahead(self) -> int:
+        """How many tokens the device extends after those of the pass."""
+        return 0
 
 
 class Passes(Protocol):
@@ -112,12 +122,30 @@ class PackedTreeEngine(Engine[UserTree]):
             self._head, self._head_ids = head.cache, list(head_ids)
 
     def prefill(
-        self, prompt_ids: Sequence[int], next_tokens: npt.ArrayLike
+        self,
+        prompt_ids: Sequence[int],
+        next_tokens: npt.ArrayLike,
+        first_step: FirstStep | None = None,  # noqa: ARG002  for engines that work ahead
     ) -> tuple[UserTree, RankedTokens]:
         """See `Engine.prefill`.
 
         Raises:
             InvalidRequestError: A token is not in the vocabulary, or there are too many tokens.
+        """
+        wanted = np.ascontiguousarray(next_tokens, dtype=np.int64)
+        user, tree_pass = self._begin(prompt_ids, wanted if len(wanted) else _ZERO)
+        self._check_known(wanted)
+        log_probs = self._passes.run(UserPass(user.cache, tree_pass))
+        return user, RankedTokens.of(log_probs[: len(wanted)])
+
+    def _begin(
+        self, prompt_ids: Sequence[int], next_tokens: _Int64Array
+    ) -> tuple[UserTree, TreePass]:
+        """Return a new user, and the pass that reads the prompt.
+
+        Args:
+            prompt_ids: The prompt's tokens.
+            next_tokens: int64 [pairs], the tokens to ask for after the last of them.
         """
         length, head = len(prompt_ids), len(self._head_ids)
         if not 0 < length < self.max_positions:
@@ -131,9 +159,6 @@ class PackedTreeEngine(Engine[UserTree]):
             )
         if length <= head or list(prompt_ids[:head]) != self._head_ids:
             head = 0
-        wanted = np.ascontiguousarray(next_tokens, dtype=np.int64)
-        if len(wanted) and not 0 <= wanted.min() <= wanted.max() < self.vocabulary:
-            raise self._unknown(wanted)
         cache = self._head.fork() if head else self._passes.empty_cache()
         tree_pass = TreePass(
             token_ids=np.asarray(prompt_ids[head:], dtype=np.int64),
@@ -141,12 +166,10 @@ class PackedTreeEngine(Engine[UserTree]):
             visible=np.arange(head, length) + 1,
             seen=np.arange(head, length)[:, None],
             wanted=np.array([length - head - 1]),
-            pair_rows=np.zeros(max(len(wanted), 1), dtype=np.int64),
-            pair_tokens=wanted if len(wanted) else _ZERO,
+            pair_rows=np.zeros(len(next_tokens), dtype=np.int64),
+            pair_tokens=next_tokens,
         )
-        user = UserTree(cache, tree_pass.positions)
-        log_probs = self._passes.run(UserPass(cache, tree_pass))
-        return user, RankedTokens.of(log_probs[: len(wanted)])
+        return UserTree(cache, tree_pass.positions), tree_pass
 
     def extend(
         self,
@@ -193,6 +216,11 @@ class PackedTreeEngine(Engine[UserTree]):
         """See `Engine.most_tokens`."""
         positions = len(state.positions) + PASS_TOKENS
         return max(min(PASS_TOKENS, PASS_CELLS // positions), 1)
+
+    def _check_known(self, next_tokens: _Int64Array) -> None:
+        """Raise ValueError if a token is not in the vocabulary."""
+        if len(next_tokens) and not 0 <= next_tokens.min() <= next_tokens.max() < self.vocabulary:
+            raise self._unknown(next_tokens)
 
     def _unknown(self, next_tokens: _Int64Array) -> ValueError:
         return ValueError(

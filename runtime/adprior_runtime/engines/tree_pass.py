@@ -23,7 +23,8 @@ class TreePass:
         visible: int64 [new], how many tokens of the sequence's begin each new one sees.
         seen: int64 [new, any], further tokens that it sees, itself included.
         wanted: int64 [wanted], one or more indices of new tokens, distinct and rising.
-        pair_rows: int64 [pairs], indices into ``wanted``; one or more.
+        pair_rows: int64 [pairs], indices into ``wanted``; one or more, but for a pass that the
+            device asks itself (`adprior_runtime.engines.working_ahead`).
         pair_tokens: int64 [pairs]: the log-probability of each after its row is wanted.
     """
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from adprior_runtime.engines.base import ROOT, Engine, LogProbs
+from adprior_runtime.engines.base import ROOT, Engine, FirstStep, LogProbs
 from adprior_runtime.engines.ranked_tokens import RankedTokens
 
 
@@ -30,7 +30,10 @@ class ContinuedPrompt(Engine[Any]):
         self._first = nodes
 
     def prefill(
-        self, prompt_ids: Sequence[int], next_tokens: npt.ArrayLike
+        self,
+        prompt_ids: Sequence[int],
+        next_tokens: npt.ArrayLike,
+        first_step: FirstStep | None = None,  # noqa: ARG002  this is no prompt's end
     ) -> tuple[Any, RankedTokens]:
         """Read the further tokens, one or more; see `Engine.prefill`."""
         last = self._first + len(prompt_ids)

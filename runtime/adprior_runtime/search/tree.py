@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from adprior_runtime.catalogue.trie import Int64Array, Trie
-from adprior_runtime.engines.base import ROOT, Engine
+from adprior_runtime.engines.base import ROOT, Engine, FirstStep
 from adprior_runtime.engines.ranked_tokens import RankedTokens
 from adprior_runtime.search.expansion import EXPANDED, kinds_of, plan
 from adprior_runtime.search.passes import ForwardPasses, checked_log_probs
@@ -28,18 +28,23 @@ Prefilled = tuple[Any, RankedTokens]
 """From `read_prompt`: an engine's state, and the log-probabilities of names' first tokens."""
 
 
-def read_prompt(engine: Engine[Any], trie: Trie, prompt_ids: Sequence[int]) -> Prefilled:
+def read_prompt(
+    engine: Engine[Any], trie: Trie, prompt_ids: Sequence[int], width: int = 0
+) -> Prefilled:
     """Put a prompt through the model, and ask for the tokens that begin a name of the trie.
 
     Args:
         engine: The language model.
         trie: The catalogue's names.
         prompt_ids: The prompt's tokens.
+        width: The width of the beam that will search, 0 if it is not known. An engine may begin
+            with it; the result of the search does not depend on it.
 
     Raises:
         InvalidRequestError: As `Engine.prefill`.
     """
-    return engine.prefill(prompt_ids, trie.child_tokens[: len(trie.first_nodes)])
+    first = trie.first_tokens
+    return engine.prefill(prompt_ids, first.token_ids, FirstStep(first, width))
 
 
 class SearchTree:

@@ -143,9 +143,9 @@ def test_the_engine_has_searched_before_it_is_ready(
     passes: list[tuple[str, int]] = []
 
     class Watched(OnnxEngine):
-        def prefill(self, prompt_ids: Any, next_tokens: Any) -> Any:
+        def prefill(self, prompt_ids: Any, *rest: Any) -> Any:
             passes.append(("prefill", len(prompt_ids)))
-            return super().prefill(prompt_ids, next_tokens)
+            return super().prefill(prompt_ids, *rest)
 
         def extend(self, state: Any, token_ids: Any, *rest: Any, **options: Any) -> Any:
             passes.append(("extend", len(token_ids)))
@@ -168,9 +168,9 @@ def test_a_short_model_is_warmed_up_with_a_prompt_that_fits(tiny_bundle: Path) -
     read: list[int] = []
 
     class Short(OnnxEngine):
-        def prefill(self, prompt_ids: Any, next_tokens: Any) -> Any:
+        def prefill(self, prompt_ids: Any, *rest: Any) -> Any:
             read.append(len(prompt_ids))
-            return super().prefill(prompt_ids, next_tokens)
+            return super().prefill(prompt_ids, *rest)
 
     step._engine = Short.of_bundle(bundle, threads=1)
     step._engine.max_positions = 16
@@ -279,7 +279,9 @@ def test_candidates_may_all_be_off_the_catalogue(engine: Any, make_inputs: MakeI
 class BrokenEngine:
     """A language model that returns invalid numbers."""
 
-    def prefill(self, _: object, next_tokens: npt.NDArray[np.int32]) -> tuple[None, RankedTokens]:
+    def prefill(
+        self, _: object, next_tokens: npt.NDArray[np.int32], *__: object
+    ) -> tuple[None, RankedTokens]:
         return None, RankedTokens.of(np.full(len(next_tokens), np.nan, dtype=np.float32))
 
 
