@@ -21,6 +21,11 @@ Array = TypeVar("Array")
 _POSITIONS_STEP: Final = 128
 
 
+def power_of_two(size: int) -> int:
+    """Return the least power of two that is not smaller; 0 stays 0."""
+    return 1 << (size - 1).bit_length() if size else 0
+
+
 class PassSizes(NamedTuple):
     """The sizes of a joined pass.
 
@@ -61,7 +66,7 @@ class PassSizes(NamedTuple):
 
     def rounded_up(self) -> Self:
         """Return larger sizes that many passes have in common."""
-        rounded = type(self)(*(1 << (size - 1).bit_length() for size in self))
+        rounded = type(self)(*map(power_of_two, self))
         needed = self.longest - self.new + rounded.new
         return rounded._replace(longest=-(-needed // _POSITIONS_STEP) * _POSITIONS_STEP)
 

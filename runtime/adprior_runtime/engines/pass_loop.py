@@ -25,7 +25,9 @@ from typing import Any, Final, Protocol
 import greenlet
 
 from adprior_runtime.engines.base import LogProbs
+from adprior_runtime.engines.joined_pass import power_of_two
 from adprior_runtime.engines.packed_tree import PASS_CELLS, UserPass
+from adprior_runtime.engines.working_ahead import PromptAnswer, PromptPass
 from adprior_runtime.errors import DeviceFullError
 
 JOINED_TOKENS: Final = 4096
@@ -52,16 +54,17 @@ class JoinablePasses(Protocol):
         """See `adprior_runtime.engines.packed_tree.Passes.empty_cache`."""
         ...
 
-    def start(self, parts: Sequence[UserPass]) -> Callable[[], list[LogProbs]]:
+    def start(self, parts: Sequence[UserPass]) -> Callable[[], list[Any]]:
         """Start one forward pass for different users.
 
         Args:
-            parts: Each user's, one or more.
+            parts: Each user's, one or more, all of one kind.
 
         Returns:
             A function that waits for the pass, and returns what
-            `adprior_runtime.engines.packed_tree.Passes.run` returns for each user. Passes are
-            waited for in the order of their starts.
+            `adprior_runtime.engines.packed_tree.Passes.run` returns for each user, or
+            `adprior_runtime.engines.working_ahead.PromptPasses.read_prompt`. Passes are waited for
+            in the order of their starts.
 
         Raises:
             DeviceFullError: The pass needs too much memory; it has changed nothing.
@@ -85,11 +88,19 @@ class SharedPasses:
 
     def run(self, part: UserPass) -> LogProbs:
         """See `Passes.run`."""
+        answer: LogProbs = self._answer(part)
+        return answer
+
+    def read_prompt(self, part: PromptPass) -> PromptAnswer:
+        """See `PromptPasses.read_prompt`."""
+        answer: PromptAnswer = self._answer(part)
+        return answer
+
+    def _answer(self, part: UserPass) -> Any:
         search = greenlet.getcurrent()
         if not isinstance(search, _Search):
             return self._passes.start([part])()[0]
-        answer: LogProbs = search.parent.switch(_Waiting(search, self._passes, part))
-        return answer
+        return search.parent.switch(_Waiting(search, self._passes, part))
 
 
 class _Search(greenlet.greenlet):  # type: ignore[misc]  # greenlet has no types
@@ -108,13 +119,17 @@ class _Waiting:
     def tokens(self) -> int:
         return len(self.part.tree_pass.token_ids)
 
+    def joins(self, first: _Waiting) -> bool:
+        """Return whether a pass can do the same for both, whatever their lengths."""
+        return self.passes is first.passes and self.part.kind == first.part.kind
+
 
 @dataclass(frozen=True, slots=True)
 class _Started:
     """A pass that the device computes, and the searches that wait for it."""
 
     group: list[_Waiting]
-    answers: Callable[[], list[LogProbs]]
+    answers: Callable[[], list[Any]]
 
 
 class PassLoop:
@@ -200,16 +215,18 @@ class PassLoop:
     def _next_group(self) -> list[_Waiting]:
         """Return the first waiting search and those whose passes are about as long as its."""
         first = self._waiting[0]
-        longest = 1 << (first.tokens - 1).bit_length()
+        longest, ahead = power_of_two(first.tokens), first.part.tokens_ahead
         positions = len(first.part.tree_pass.positions)
-        most = min(self._most_tokens // longest, JOINED_CELLS // (longest * positions))
+        # What is extended ahead comes after the prompt and uses its memory again.
+        cells = max(longest * positions, ahead * (positions + ahead))
+        most = min(self._most_tokens // max(longest, ahead), JOINED_CELLS // cells)
         most = max(1, min(most, self._most_users))
         if len(self._waiting) >= _HALVED:
             most = min(most, -(-len(self._waiting) // 2))
         group = [
             each
             for each in self._waiting
-            if each.passes is first.passes and longest // 2 < each.tokens <= longest
+            if each.joins(first) and longest // 2 < each.tokens <= longest
         ][:most]
         chosen = {id(each) for each in group}
         self._waiting = [each for each in self._waiting if id(each) not in chosen]
