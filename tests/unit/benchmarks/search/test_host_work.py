@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from adprior_bench.commands import search
-from adprior_bench.search.host_work import NullPasses, measure_host_work
+from adprior_bench.search.host_work import measure_host_work
+from adprior_bench.search.null_passes import NullPasses
 from adprior_bench.search.synthetic import random_catalogue
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.cli import main
