@@ -40,6 +40,13 @@ def test_every_size_has_a_row_of_each_mode(rows: list[dict[str, Any]]) -> None:
         assert row["sent_bytes"] > 4 * row["extended_tokens"] / row["passes_per_user"]
 
 
+def test_working_ahead_waits_once_less_and_sends_less(rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        assert row["waits"] == row["asked_waits"] - 1
+        assert row["user_sent_bytes"] < row["asked_user_sent_bytes"]
+        assert row["asked_waits"] == row["passes_per_user"] + 1  # the prompt's
+
+
 def test_an_exact_search_of_the_null_model_proves_its_answers(rows: list[dict[str, Any]]) -> None:
     beam, exact = rows
     assert exact["exact_fraction"] == 1

@@ -248,6 +248,23 @@ def test_users_that_share_passes_answer_as_alone_without(
         assert sum(graph.replays for graph in recorder.graphs) > len(recorder.graphs) > 0
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU is here")
+def test_users_on_a_gpu_answer_as_without_on_the_cpu(each: Written) -> None:
+    """The third time, passes are replayed."""
+    engine = TorchEngine(each.directory, device="cuda")
+    prompts, tries = [_random_ids(seed, 9 + seed) for seed in range(8)], (_trie(5), _trie(6))
+    answers: dict[int, tuple[Any, ...]] = {}
+
+    def answer(user: int) -> None:
+        answers[user] = _forecast(engine, tries, prompts[user], EXACT)
+
+    for _ in range(3):
+        PassLoop().run([partial(answer, user) for user in range(8)], most=8)
+    for user in range(8):
+        _assert_equal(answers[user], _forecast(each.plain, tries, prompts[user], EXACT))
+
+
 def test_the_first_step_needs_no_pass_of_its_own(llama: Written) -> None:
     prompt, trie = _random_ids(1, 12), _trie(5)
     engine, passes = llama.ahead()
@@ -289,6 +306,27 @@ def test_excluded_first_tokens_cost_an_ordinary_pass(llama: Written) -> None:
     theirs = _forecast(engine, tries, prompt, EXACT, excluded=excluded, width=0)
     _assert_equal(mine, theirs)
     assert with_step == passes.sizes
+
+
+def test_other_tokens_that_the_same_may_follow_cost_an_ordinary_pass(llama: Written) -> None:
+    """Names of one token each: only the terminator may follow any of them."""
+    prompt, trie = (
+        _random_ids(1, 12),
+        Trie.build([(token, END) for token in range(1, 20)], range(19)),
+    )
+    best = _best_first_advertisers(llama.plain, trie, prompt, 1)
+    engine, passes = llama.ahead()
+    for excluded, sizes in (([], []), (best, [4])):
+        passes.sizes.clear()
+        found = [
+            TrieSearch(
+                on, trie, read_prompt(on, trie, prompt, 4), BEAM, excluded_rows=excluded
+            ).run(4)
+            for on in (engine, llama.plain)
+        ]
+        assert passes.sizes == sizes
+        assert found[0].leaves.tolist() == found[1].leaves.tolist()
+        np.testing.assert_allclose(found[0].log_probs, found[1].log_probs, atol=1e-4)
 
 
 def test_of_equal_tokens_the_first_are_extended(llama: Written, tmp_path: Path) -> None:
@@ -369,6 +407,17 @@ def test_all_first_tokens_stay_on_the_device(
             mass = np.log(np.exp(others).sum())
             np.testing.assert_allclose(ranked.others_log_mass, mass, rtol=1e-14)
         assert recorder is None or recorder.graphs[0].replays > 1
+
+
+def test_steps_of_about_the_same_width_have_one_recording(llama: Written) -> None:
+    first, recorder = _trie(5).first_tokens, StandInRecorder()
+    engine, _ = llama.ahead(recorder)
+    for width in (3, 4, 3, 4, 3):
+        state, _ = engine.prefill(_random_ids(width, 12), [], FirstStep(first, width))
+        assert isinstance(state, AheadTree)
+        assert state.answer is not None
+        assert len(state.answer.extended) == 4
+    assert [graph.replays for graph in recorder.graphs] == [3]
 
 
 def test_a_model_that_returns_nan_is_found_out(
@@ -460,6 +509,11 @@ def test_a_pass_that_asks_for_part_of_the_step_is_an_ordinary_one(llama: Written
         found = engine.extend(state, [token], [ROOT], [0] * len(fewer), fewer)
         np.testing.assert_allclose(found, llama.expected([*prompt, token])[fewer], atol=1e-4)
         assert passes.sizes == [1]
+    state, token, after, expected = begun()
+    passes.sizes.clear()
+    found = engine.extend(state, [token], [ROOT], [0] * len(after), after, keep=False)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert (passes.sizes, state.cache.length, len(state.parents)) == ([1], 12, 0)
     state, token, after, expected = begun()
     passes.sizes.clear()
     deeper = engine.extend(
