@@ -115,9 +115,9 @@ class Trie:
         )
 
     @cached_property
-    def first_leaves(self) -> npt.NDArray[np.bool_]:
-        """Which of `first_nodes` end a name: bool [c]."""
-        return self.are_leaves(self.first_nodes)
+    def has_names_of_one_token(self) -> bool:
+        """Whether a child of the root ends a name."""
+        return bool(self.are_leaves(self.first_nodes).any())
 
     @cached_property
     def terminator(self) -> int:

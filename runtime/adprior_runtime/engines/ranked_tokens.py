@@ -7,23 +7,18 @@ search needs them.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Self
 
 import numpy as np
+import numpy.typing as npt
 
-from adprior_runtime.compiled import (
-    Float32Array,
-    Float64Array,
-    Int64Array,
-    compiled,
-    part_of_compiled,
-)
+_Float32Array = npt.NDArray[np.float32]
+_Int64Array = npt.NDArray[np.int64]
 
 MOST_RANKED: Final = 128
-"""How many tokens `RankedTokens` holds: enough for a beam of 32 and two rounds after it."""
+"""At least so many tokens are held: enough for a beam of 32 and two rounds after it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,28 +30,34 @@ class RankedTokens:
 
     Attributes:
         asked: How many tokens were asked for.
-        places: int64 [held], rising: where the held ones are among those that were asked for. All
-            are held if `MOST_RANKED` or fewer were asked for.
+        places: int64 [held], rising: where the held ones are among those that were asked for. They
+            are all, or `MOST_RANKED` or more.
         log_probs: float32 [held], theirs.
         others_log_mass: Log of the sum of the others' probabilities; -inf if there are no others.
         read_all: Returns the log-probabilities of all, float32 [asked].
     """
 
     asked: int
-    places: Int64Array
-    log_probs: Float32Array
+    places: _Int64Array
+    log_probs: _Float32Array
     others_log_mass: float
-    read_all: Callable[[], Float32Array]
+    read_all: Callable[[], _Float32Array]
 
     @classmethod
-    def of(cls, log_probs: Float32Array) -> Self:
-        """Rank log-probabilities that are on the host: float32 [asked]."""
-        asked = len(log_probs)
-        places, others_log_mass = np.arange(min(asked, MOST_RANKED)), -np.inf
-        if asked > MOST_RANKED:
-            given = np.ascontiguousarray(log_probs, dtype=np.float32)
-            places, others = _rank(given, MOST_RANKED)
-            others_log_mass = _log_sum(others)
+    def of(cls, log_probs: _Float32Array) -> Self:
+        """Rank log-probabilities that are on the host: float32 [asked].
+
+        The tokens are dealt to twice `MOST_RANKED` groups. As many tokens as are wanted reach the
+        median of the groups' largest log-probabilities, and usually not half as many more. To sort
+        the tokens would take five times as long.
+        """
+        asked, groups = len(log_probs), 2 * MOST_RANKED
+        places, others_log_mass = np.arange(asked), -np.inf
+        if asked > 2 * groups:
+            dealt = log_probs[: asked // groups * groups].reshape(-1, groups)
+            least = np.partition(dealt.max(axis=0), MOST_RANKED)[MOST_RANKED]  # NaN come last
+            places = np.flatnonzero(~(log_probs < least))
+            others_log_mass = _log_sum_without(log_probs, places)
         return cls(
             asked=asked,
             places=places,
@@ -66,43 +67,12 @@ class RankedTokens:
         )
 
 
-@part_of_compiled
-def _key(value: float) -> float:
-    return np.inf if np.isnan(value) else value
-
-
-@compiled
-def _rank(log_probs: Float32Array, held: int) -> tuple[Int64Array, Float64Array]:
-    """Return the places of the largest values, rising, and the other values.
-
-    Of equal ones, the first are taken. The other values are float64 [n], -inf for those taken.
-
-    Args:
-        log_probs: float32 [n].
-        held: How many to take, 1 to n.
-    """
-    heap = [_key(value) for value in log_probs[:held]]  # the smallest one first
-    heapq.heapify(heap)
-    for value in log_probs[held:]:
-        if not value <= heap[0]:  # also NaN
-            heapq.heapreplace(heap, _key(value))
-    least, ties = heap[0], 0
-    for value in heap:
-        ties += value == least
-    places, others, count = np.empty(held, np.int64), np.empty(len(log_probs)), 0
-    for place, value in enumerate(log_probs):
-        others[place] = value
-        key = _key(value)
-        if key > least or (key == least and ties > 0):
-            ties -= key == least
-            places[count], others[place] = place, -np.inf
-            count += 1
-    return places, others
-
-
-def _log_sum(log_probs: Float64Array) -> float:
-    """Return the log of the sum of probabilities."""
-    highest = log_probs.max()
-    if not np.isfinite(highest):  # infinity minus infinity is no number
-        return float(highest)
-    return float(highest + np.log(np.exp(log_probs - highest).sum()))
+def _log_sum_without(log_probs: _Float32Array, places: _Int64Array) -> float:
+    """Return the log of the sum of the probabilities at all other places."""
+    others = log_probs.astype(np.float64)
+    others[places] = -np.inf
+    highest = others.max()
+    if highest == -np.inf:  # infinity minus infinity is no number
+        return -np.inf
+    others -= highest
+    return float(highest + np.log(np.exp(others, out=others).sum()))

@@ -157,10 +157,10 @@ def take_in(
     new_kinds: Int64Array,
     log_probs: Float64Array,
     first: int,
-) -> int:
+) -> tuple[int, int]:
     """Write the children that a pass has scored behind the prefixes that have scores.
 
-    Returns the number of names found.
+    Returns the number of names found, and how many of the chosen prefixes continue the root.
 
     Args:
         nodes: int64 [room], trie nodes of all prefixes that have a score.
@@ -175,8 +175,9 @@ def take_in(
         log_probs: float64 [c], each child's log-probability after its parent.
         first: The engine's number of the first new node.
     """
-    above = np.empty(rows[-1] + 1)  # the scores of the pass's nodes
+    above, firsts = np.empty(rows[-1] + 1), 0  # the scores of the pass's nodes
     for place, position in enumerate(chosen):
+        firsts += parents[position] < 0
         above[place] = scores[position]
         kinds[position] = EXPANDED
     level, names = len(chosen), 0
@@ -189,7 +190,7 @@ def take_in(
         kinds[count + child] = new_kinds[child]
         parents[count + child] = first + row
         names += new_kinds[child] == FOUND
-    return names
+    return names, firsts
 
 
 @compiled

@@ -35,7 +35,7 @@ class GrownTree:
         nodes = np.concatenate([trie.find(tokens, lengths), np.arange(len(frontier))])
         scores = np.array([*found.values(), *frontier], dtype=np.float64)
         kinds = np.array([FOUND] * len(found) + [OPEN] * len(frontier), dtype=np.int8)
-        self.prefixes = Prefixes(nodes, scores, kinds)
+        self.prefixes = Prefixes((nodes, scores, kinds))
         self.extended_tokens = 0
 
 
