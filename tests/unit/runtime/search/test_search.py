@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adprior_runtime.catalogue.trie import Trie
-from adprior_runtime.engines.base import PASS_TOKENS
+from adprior_runtime.engines.base import PASS_TOKENS, FirstStep
 from adprior_runtime.engines.ranked_tokens import RankedTokens
 from adprior_runtime.errors import ModelOutputError
 from adprior_runtime.search.result import SearchResult
@@ -443,7 +443,10 @@ class FewRankedEngine(TableEngine):
         return self._model.log_probs(path)
 
     def prefill(
-        self, prompt_ids: Sequence[int], next_tokens: npt.ArrayLike
+        self,
+        prompt_ids: Sequence[int],
+        next_tokens: npt.ArrayLike,
+        first_step: FirstStep | None = None,
     ) -> tuple[TableState, RankedTokens]:
         state, ranked = super().prefill(prompt_ids, next_tokens)
         everything = ranked.read_all()
@@ -514,7 +517,10 @@ def test_a_beam_stays_at_its_depth_when_the_table_takes_in_other_tokens(held: in
 def test_a_wrong_number_of_ranked_tokens_is_refused() -> None:
     class WrongEngine(TableEngine):
         def prefill(
-            self, prompt_ids: Sequence[int], next_tokens: npt.ArrayLike
+            self,
+            prompt_ids: Sequence[int],
+            next_tokens: npt.ArrayLike,
+            first_step: FirstStep | None = None,
         ) -> tuple[TableState, RankedTokens]:
             return super().prefill(prompt_ids, np.asarray(next_tokens)[1:])
 
