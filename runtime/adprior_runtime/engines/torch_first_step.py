@@ -134,17 +134,16 @@ class DeviceStep(NamedTuple):
             read_all: Fetches the log-probabilities of all of them.
         """
         held, width, _ = self.sizes
-        ends = np.cumsum((held, held, 2, width))
-        places, log_probs, others, extended, next_log_probs = np.split(row, ends)
+        whole, extended = row.view(np.int32), 2 * held + 2  # whole numbers, and where those begin
         ranked = RankedTokens(
             asked=len(first.token_ids),
-            places=places.view(np.int32).astype(np.int64),
-            log_probs=log_probs,
-            others_log_mass=float(others.view(np.float64)[0]),
+            places=whole[:held].astype(np.int64),
+            log_probs=row[held : 2 * held],
+            others_log_mass=float(row[2 * held : extended].view(np.float64)[0]),
             read_all=read_all,
         )
-        chosen = extended.view(np.int32).astype(np.int64)
-        return PromptAnswer(first, ranked, chosen, next_log_probs)
+        after = extended + width
+        return PromptAnswer(first, ranked, whole[extended:after].astype(np.int64), row[after:])
 
 
 def _bits(values: torch.Tensor) -> torch.Tensor:
