@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,20 @@ from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.engines import working_ahead
 from adprior_runtime.engines.architecture import Architecture
 from adprior_runtime.engines.base import ROOT, FirstStep, LogProbs
+from adprior_runtime.engines.joined_pass import PassSizes
 from adprior_runtime.engines.packed_tree import UserPass
 from adprior_runtime.engines.pass_loop import PassLoop, SharedPasses
+from adprior_runtime.engines.torch_cache import CacheBlock
 from adprior_runtime.engines.torch_decoder import TorchDecoder
 from adprior_runtime.engines.torch_engine import TorchEngine
+from adprior_runtime.engines.torch_first_step import DeviceStep, DeviceTokens
 from adprior_runtime.engines.torch_passes import TorchPasses, _device_faults
 from adprior_runtime.engines.torch_weights import DecoderWeights
 from adprior_runtime.engines.working_ahead import (
     AheadTree,
     PromptAnswer,
     PromptPass,
+    StepSizes,
     WorkingAheadEngine,
 )
 from adprior_runtime.search.search import TrieSearch
@@ -246,6 +250,41 @@ def test_users_that_share_passes_answer_as_alone_without(
     assert len(passes.prompts) == len(prompts) * (3 if is_recorded else 1)
     if is_recorded:
         assert sum(graph.replays for graph in recorder.graphs) > len(recorder.graphs) > 0
+
+
+def _on(device: torch.device, values: Any) -> Any:
+    """Return weights on another device."""
+    if isinstance(values, torch.Tensor):
+        return values.to(device)
+    if isinstance(values, list):
+        return [_on(device, each) for each in values]
+    if is_dataclass(values):
+        parts = {part.name: _on(device, getattr(values, part.name)) for part in fields(values)}
+        return replace(values, **parts)  # type: ignore[type-var]
+    return values
+
+
+def test_a_pass_runs_where_no_number_can_be_read(each: Written) -> None:
+    """A CUDA graph records no pass that waits for a number, or that uses a tensor elsewhere.
+
+    Tensors of the device meta have sizes only.
+    """
+    meta, first = torch.device("meta"), _trie(5).first_tokens
+    of = Architecture.load(each.directory / ARCHITECTURE_FILE)
+    weights = DecoderWeights.load(each.directory / TORCH_WEIGHTS_FILE, of, torch.device("cpu"))
+    passes = TorchPasses(of, _on(meta, weights), meta)
+    passes._block = CacheBlock(of, meta, slots=4, room=64)
+    sizes = PassSizes(users=4, new=8, longest=48, seen=1, wanted=4, pairs=0)
+    step = DeviceStep(DeviceTokens.of(first, meta), StepSizes.of(first, 3))
+    plain = sizes._replace(seen=3, wanted=9, pairs=30), None
+    for plan in ((sizes, step), plain):
+        flat = torch.empty(plan[0].numbers, dtype=torch.int32, device=meta)
+        found, *kept = passes._compute(plan, flat)
+        if plan[1]:
+            assert found.shape == (4, step.sizes.numbers)
+            assert [values.shape for values in kept] == [(4, len(first.token_ids))]
+        else:
+            assert (found.shape, kept) == ((30,), [])
 
 
 @pytest.mark.gpu
