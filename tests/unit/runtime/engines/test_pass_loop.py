@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -174,3 +176,27 @@ def test_outside_the_loop_a_pass_runs_alone() -> None:
     _search(_engine(passes), 4, 2, answers)()
     assert passes.sizes == [[4], [3], [3]]
     assert answers == [(4, [-5.0])]
+
+
+def test_a_search_that_has_ended_is_not_held() -> None:
+    class Held:
+        """Something that a search holds."""
+
+    def search(_: Held) -> None:
+        """Answer at once."""
+
+    held = Held()
+    gone = weakref.ref(held)
+    loop = PassLoop()
+    loop.admit(partial(search, held))
+    assert len(loop) == 0
+    del held
+    assert gone() is None
+
+
+def test_searches_that_fail_leave_room_for_others() -> None:
+    passes, answers = CountedPasses(faulty=7), list[Any]()
+    loop = PassLoop()
+    loop.run([_search(_engine(passes), 8, 1, answers, 7) for _ in range(3)])
+    loop.run([_search(_engine(passes), 8, 1, answers) for _ in range(3)])
+    assert answers == [(8, "no memory")] * 3 + [(8, [-5.0])] * 3
