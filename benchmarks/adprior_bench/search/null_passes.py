@@ -111,7 +111,9 @@ class NullPasses:
             self.returned_bytes += _WORD * len(all_of_them)
             return all_of_them
 
-        ranked = replace(RankedTokens.of(all_of_them), read_all=read_all)
+        ranked = RankedTokens.of(all_of_them)
+        if len(ranked.places) < ranked.asked:  # else all are there
+            ranked = replace(ranked, read_all=read_all)
         return PromptAnswer(first, ranked, extended, log_probs)
 
     def _log_probs(

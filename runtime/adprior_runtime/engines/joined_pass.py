@@ -48,14 +48,14 @@ class PassSizes(NamedTuple):
     @classmethod
     def of(cls, passes: Sequence[TreePass]) -> Self:
         """Return the least sizes that users' passes need."""
-        new = max(len(each.token_ids) for each in passes)
+        past, new, seen, wanted, pairs = zip(*(each.shape for each in passes), strict=True)
         return cls(
             users=len(passes),
-            new=new,
-            longest=max(_start(each) for each in passes) + new,
-            seen=max(each.seen.shape[1] for each in passes),
-            wanted=sum(len(each.wanted) for each in passes),
-            pairs=sum(len(each.pair_tokens) for each in passes),
+            new=max(new),
+            longest=max(past) + max(new),
+            seen=max(seen),
+            wanted=sum(wanted),
+            pairs=sum(pairs),
         )
 
     @property
@@ -120,30 +120,14 @@ def join_passes(
         sizes: As large as `PassSizes.of` returns, or larger.
         spare_slot: The slot of padding users.
     """
+    shapes = [(slot, *each.shape) for slot, each in zip(slots, passes, strict=True)]
+    shapes += [(spare_slot, 0, 0, 0, 0, 0)] * (sizes.users - len(passes))
+    numbers = passes[0].numbers
+    if len(passes) > 1:
+        numbers = np.concatenate([each.numbers for each in passes])
     flat = np.zeros(sizes.numbers, dtype=np.int32)
-    first_row = first_pair = 0
-    for user in range(sizes.users):
-        each = passes[user] if user < len(passes) else _NOTHING
-        _place(
-            flat,
-            sizes.users,
-            sizes.new,
-            sizes.seen,
-            sizes.wanted,
-            sizes.pairs,
-            user,
-            slots[user] if user < len(passes) else spare_slot,
-            first_row,
-            first_pair,
-            each.token_ids,
-            each.positions,
-            each.visible,
-            each.seen.ravel(),
-            each.wanted,
-            each.pair_rows,
-            each.pair_tokens,
-        )
-        first_row, first_pair = first_row + len(each.wanted), first_pair + len(each.pair_tokens)
+    users, new, _, seen, wanted, pairs = sizes
+    _place(flat, users, new, seen, wanted, pairs, np.array(shapes).ravel(), numbers)
     return flat
 
 
@@ -155,76 +139,45 @@ def _place(
     seen: int,
     wanted: int,
     pairs: int,
-    user: int,
-    slot: int,
-    first_row: int,
-    first_pair: int,
-    token_ids: Int64Array,
-    positions: Int64Array,
-    visible: Int64Array,
-    seen_places: Int64Array,
-    rows: Int64Array,
-    pair_rows: Int64Array,
-    pair_tokens: Int64Array,
+    shapes: Int64Array,
+    numbers: Int64Array,
 ) -> None:
-    """Write one user's pass to its places in a joined pass, see `JoinedPass`.
+    """Write users' passes to their places in a joined pass, see `JoinedPass`.
 
     Args:
-        flat: int32, the joined pass.
+        flat: int32, the joined pass, zeros.
         users: Its sizes; the next four likewise.
         new: See `PassSizes`.
         seen: Likewise.
         wanted: Likewise.
         pairs: Likewise.
-        user: The user's number in the joined pass.
-        slot: The user's slot of the cache.
-        first_row: Wanted rows of the users before.
-        first_pair: Pairs of the users before.
-        token_ids: As in `TreePass`; the next six likewise.
-        positions: Likewise.
-        visible: Likewise.
-        seen_places: Likewise, row by row.
-        rows: Likewise, ``wanted``.
-        pair_rows: Likewise.
-        pair_tokens: Likewise.
+        shapes: int64 [6 * users], of each user the slot and the `PassShape`.
+        numbers: int64, the users' `TreePass.numbers`, one user behind the other.
     """
-    count, grid = len(token_ids), users * new
-    start = len(positions) - count
-    columns = len(seen_places) // count if count else 0
-    flat[user], flat[users + user] = slot, start
-    ids = 2 * users + user * new  # where each part begins, for this user
-    sees = 2 * users + 3 * grid + user * new * seen
-    for token in range(new):
-        if token < count:
-            flat[ids + token] = token_ids[token]
-            flat[ids + grid + token] = positions[start + token]
-            flat[ids + 2 * grid + token] = visible[token]
-        for column in range(seen):
-            place = start + token
-            if token < count and column < columns:
-                place = seen_places[token * columns + column]
-            flat[sees + token * seen + column] = place
+    grid = users * new
     row_places = 2 * users + (3 + seen) * grid
-    for row in range(len(rows)):
-        flat[row_places + first_row + row] = user * new + rows[row]
-    pair_places = row_places + wanted + first_pair
-    for pair in range(len(pair_rows)):
-        flat[pair_places + pair] = first_row + pair_rows[pair]
-        flat[pair_places + pairs + pair] = pair_tokens[pair]
-
-
-def _start(tree_pass: TreePass) -> int:
-    return len(tree_pass.positions) - len(tree_pass.token_ids)
-
-
-_EMPTY: Final = np.zeros(0, dtype=np.int64)
-_NOTHING: Final = TreePass(
-    token_ids=_EMPTY,
-    positions=_EMPTY,
-    visible=_EMPTY,
-    seen=_EMPTY[:, None],
-    wanted=_EMPTY,
-    pair_rows=_EMPTY,
-    pair_tokens=_EMPTY,
-)
-"""The pass of a padding user."""
+    pair_places = row_places + wanted
+    first_row = first_pair = begin = 0
+    for user in range(users):
+        slot, start, count, columns, rows, asked = shapes[6 * user : 6 * user + 6]
+        flat[user], flat[users + user] = slot, start
+        for part in range(3):
+            into = 2 * users + part * grid + user * new
+            for token in range(count):
+                flat[into + token] = numbers[begin + part * count + token]
+        for token in range(new):
+            into = 2 * users + 3 * grid + (user * new + token) * seen
+            given = columns if token < count else 0
+            for column in range(given):
+                flat[into + column] = numbers[begin + 3 * count + token * columns + column]
+            for column in range(given, seen):
+                flat[into + column] = start + token
+        begin += (3 + columns) * count
+        for row in range(rows):
+            flat[row_places + first_row + row] = user * new + numbers[begin + row]
+        begin += rows
+        for pair in range(asked):
+            flat[pair_places + first_pair + pair] = first_row + numbers[begin + pair]
+            flat[pair_places + pairs + first_pair + pair] = numbers[begin + asked + pair]
+        begin += 2 * asked
+        first_row, first_pair = first_row + rows, first_pair + asked

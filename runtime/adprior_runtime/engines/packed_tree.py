@@ -20,7 +20,7 @@ import numpy.typing as npt
 from adprior_runtime.engines.base import PASS_TOKENS, Engine, FirstStep, LogProbs
 from adprior_runtime.engines.ranked_tokens import RankedTokens
 from adprior_runtime.engines.tree_packing import pack_nodes
-from adprior_runtime.engines.tree_pass import TreePass
+from adprior_runtime.engines.tree_pass import PassShape, TreePass
 from adprior_runtime.errors import InvalidRequestError
 
 _Int64Array = npt.NDArray[np.int64]
@@ -152,16 +152,17 @@ class PackedTreeEngine(Engine[UserTree]):
             raise InvalidRequestError(
                 f"input_ids: {length} tokens, the model takes 1 to {self.max_positions - 1}"
             )
-        if min(prompt_ids) < 0 or max(prompt_ids) >= self.vocabulary:
+        tokens = np.asarray(prompt_ids, dtype=np.int64)
+        least, largest = tokens.min(), tokens.max()
+        if least < 0 or largest >= self.vocabulary:
             raise InvalidRequestError(
-                f"input_ids: found {min(prompt_ids)} to {max(prompt_ids)}, "
-                f"the model knows 0 to {self.vocabulary - 1}"
+                f"input_ids: found {least} to {largest}, the model knows 0 to {self.vocabulary - 1}"
             )
         if length <= head or list(prompt_ids[:head]) != self._head_ids:
             head = 0
         cache = self._head.fork() if head else self._passes.empty_cache()
-        tree_pass = TreePass(
-            token_ids=np.asarray(prompt_ids[head:], dtype=np.int64),
+        tree_pass = TreePass.of(
+            token_ids=tokens[head:],
             positions=np.arange(length),
             visible=np.arange(head, length) + 1,
             seen=np.arange(head, length)[:, None],
@@ -188,28 +189,22 @@ class PackedTreeEngine(Engine[UserTree]):
         wanted = np.ascontiguousarray(next_tokens, dtype=np.int64)
         asks = len(wanted) > 0
         pair_tokens = wanted if asks else _ZERO
-        packed = pack_nodes(
+        tree, positions, numbers, seen, rows_wanted, unknown = pack_nodes(
             state.parents,
             state.positions,
+            tokens,
             np.ascontiguousarray(parents, dtype=np.int64),
             np.ascontiguousarray(rows, dtype=np.int64) if asks else _ZERO,
             pair_tokens,
             self.vocabulary,
         )
-        if packed.unknown:
+        if unknown:
             raise self._unknown(wanted)
-        tree_pass = TreePass(
-            token_ids=tokens,
-            positions=packed.positions,
-            visible=packed.visible,
-            seen=packed.seen,
-            wanted=packed.wanted,
-            pair_rows=packed.pair_rows,
-            pair_tokens=pair_tokens,
-        )
+        past, new, pairs = len(state.positions), len(tokens), len(pair_tokens)
+        tree_pass = TreePass(PassShape(past, new, seen, rows_wanted, pairs), positions, numbers)
         log_probs = self._passes.run(UserPass(state.cache, tree_pass, keep))
         if keep:
-            state.parents, state.positions = packed.parents, packed.positions
+            state.parents, state.positions = tree, positions
         return log_probs[: len(wanted)]
 
     def most_tokens(self, state: UserTree) -> int:

@@ -100,24 +100,32 @@ class SharedPasses:
         search = greenlet.getcurrent()
         if not isinstance(search, _Search):
             return self._passes.start([part])()[0]
-        return search.parent.switch(_Waiting(search, self._passes, part))
+        tokens = part.tree_pass.shape.new
+        return search.parent.switch(_Waiting(search, self._passes, part, tokens))
 
 
 class _Search(greenlet.greenlet):  # type: ignore[misc]  # greenlet has no types
-    """A search in the loop; ``parent`` is the loop's own greenlet."""
+    """Runs searches in the loop, one after another; ``parent`` is the loop's own greenlet.
+
+    It gives the loop None when it waits for a search: a new greenlet costs ten times as much as
+    continuing one.
+    """
+
+    def run(self) -> None:
+        while True:
+            search = self.parent.switch(None)
+            search()
+            del search  # it may hold its user's cache
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Waiting:
-    """A search that waits for a pass."""
+    """A search that waits for a pass of so many tokens."""
 
     search: _Search
     passes: JoinablePasses
     part: UserPass
-
-    @property
-    def tokens(self) -> int:
-        return len(self.part.tree_pass.token_ids)
+    tokens: int
 
     def joins(self, first: _Waiting) -> bool:
         """Return whether a pass can do the same for both, whatever their lengths."""
@@ -143,6 +151,7 @@ class PassLoop:
     def __init__(self, most_tokens: int = JOINED_TOKENS) -> None:
         self._most_tokens = self._most_users = most_tokens
         self._waiting: list[_Waiting] = []
+        self._idle: list[_Search] = []
         self._started: _Started | None = None
 
     def __len__(self) -> int:
@@ -155,8 +164,11 @@ class PassLoop:
         Args:
             search: Called without an argument. It must not raise, and keeps its answer itself.
         """
-        begun = _Search(search)
-        self._keep(begun, begun.switch())
+        if not self._idle:
+            self._idle.append(_Search())
+            self._idle[-1].switch()
+        begun = self._idle.pop()
+        self._keep(begun, begun.switch(search))
 
     def step(self) -> None:
         """Start a pass for the search that waits longest and others like it, if any waits.
@@ -223,18 +235,19 @@ class PassLoop:
         most = max(1, min(most, self._most_users))
         if len(self._waiting) >= _HALVED:
             most = min(most, -(-len(self._waiting) // 2))
-        group = [
-            each
-            for each in self._waiting
-            if each.joins(first) and longest // 2 < each.tokens <= longest
-        ][:most]
-        chosen = {id(each) for each in group}
-        self._waiting = [each for each in self._waiting if id(each) not in chosen]
+        group: list[_Waiting] = []
+        left: list[_Waiting] = []
+        for each in self._waiting:
+            is_alike = longest // 2 < each.tokens <= longest and each.joins(first)
+            (group if is_alike and len(group) < most else left).append(each)
+        self._waiting = left
         return group
 
-    def _keep(self, search: _Search, asked: _Waiting) -> None:
-        """Note what a search waits for, unless it has ended."""
-        if not search.dead:
+    def _keep(self, search: _Search, asked: _Waiting | None) -> None:
+        """Note what a search waits for, or that it has ended."""
+        if asked is None:
+            self._idle.append(search)
+        else:
             self._waiting.append(asked)
 
 

@@ -135,12 +135,13 @@ class DeviceStep(NamedTuple):
         """
         held, width, _ = self.sizes
         whole, extended = row.view(np.int32), 2 * held + 2  # whole numbers, and where those begin
+        asked, log_probs = len(first.token_ids), row[held : 2 * held]
         ranked = RankedTokens(
-            asked=len(first.token_ids),
+            asked=asked,
             places=whole[:held].astype(np.int64),
-            log_probs=row[held : 2 * held],
+            log_probs=log_probs,
             others_log_mass=float(row[2 * held : extended].view(np.float64)[0]),
-            read_all=read_all,
+            read_all=read_all if held < asked else lambda: log_probs,
         )
         after = extended + width
         return PromptAnswer(first, ranked, whole[extended:after].astype(np.int64), row[after:])

@@ -23,7 +23,8 @@ from adprior_runtime.compiled import (
 _LOG_2 = math.log(2.0)
 OPEN = 0
 FOUND = 1
-"""Both as in `adprior_runtime.search.expansion`; a test compares them."""
+EXCLUDED = 2
+"""These as in `adprior_runtime.search.expansion`; a test compares them."""
 
 
 class Verdict(NamedTuple):
@@ -83,7 +84,7 @@ def _sink(values: Float64Array, heap: Int64Array, place: int, moved: int) -> Non
 def _largest(
     values: Float64Array, kinds: Int8Array, kind: int, begin: int, count: int, above: float
 ) -> Int64Array:
-    """Return the positions of the largest values of a kind; see `largest_open`."""
+    """Return the positions of the largest values of a kind; see `largest`."""
     heap, size, position = np.empty(count, np.int64), 0, begin
     while size < count and position < len(values):
         if values[position] > above and kinds[position] == kind:
@@ -168,21 +169,46 @@ def _largest_sums(scores: Float64Array, kinds: Int8Array, most: int) -> Float64A
 
 
 @compiled
-def largest_open(
-    scores: Float64Array, kinds: Int8Array, begin: int, count: int, above: float
+def largest(
+    scores: Float64Array, kinds: Int8Array, kind: int, begin: int, count: int, above: float
 ) -> Int64Array:
-    """Return the positions of the most probable open prefixes, most probable first.
+    """Return the positions of the most probable prefixes of a kind, most probable first.
 
     Of equal ones, the first are taken, and come first.
 
     Args:
         scores: float64 [scored], log-probabilities.
         kinds: int8 [scored].
+        kind: The kind wanted.
         begin: The position of the first prefix that may be taken.
         count: Most positions to return.
         above: The log-probability that they exceed.
     """
-    return _largest(scores, kinds, OPEN, begin, count, above)
+    return _largest(scores, kinds, kind, begin, count, above)
+
+
+@compiled
+def log_mass(scores: Float64Array, kinds: Int8Array, others: float) -> float:
+    """Return the log of the probability of all that are neither names found nor expanded.
+
+    Args:
+        scores: float64 [scored], log-probabilities.
+        kinds: int8 [scored].
+        others: The log of a probability to add, -inf for none.
+    """
+    highest = others
+    for position, kind in enumerate(kinds):
+        if kind in (OPEN, EXCLUDED):
+            highest = max(highest, scores[position])
+    if highest == -np.inf:
+        return highest
+    total, lost = math.exp(others - highest), 0.0
+    for position, kind in enumerate(kinds):
+        if kind in (OPEN, EXCLUDED):
+            added = math.exp(scores[position] - highest) - lost
+            lost = (total + added - total) - added  # what rounding adds to the sum (Kahan)
+            total += added
+    return highest + math.log(total)
 
 
 @compiled

@@ -28,7 +28,8 @@ from adprior_runtime.errors import AdpriorError
 from adprior_runtime.search.candidates import CandidateScores, score_candidates
 from adprior_runtime.search.certificate import Standing
 from adprior_runtime.search.continued_prompt import ContinuedPrompt
-from adprior_runtime.search.ranking import largest_open
+from adprior_runtime.search.expansion import OPEN
+from adprior_runtime.search.ranking import largest
 from adprior_runtime.search.result import SearchResult
 from adprior_runtime.search.settings import SearchMode, SearchSettings
 from adprior_runtime.search.tree import Prefilled, SearchTree, read_prompt
@@ -106,11 +107,10 @@ class TrieSearch:
                     break
                 tree.expand(chosen, min(_ROUND_LEVEL, self._settings.width))
                 exact = standing.is_exact(tree)
-        leaves, scores = tree.prefixes.found()
-        order = np.argsort(-scores, kind="stable")
+        leaves, log_probs = tree.prefixes.found()
         return SearchResult(
-            leaves=leaves[order].astype(np.int32),
-            log_probs=scores[order],
+            leaves=leaves.astype(np.int32),
+            log_probs=log_probs,
             frontier_log_mass=tree.prefixes.log_mass_outside(),
             extended_tokens=tree.extended_tokens,
             exact=exact,
@@ -152,7 +152,7 @@ class TrieSearch:
         while table.newest < len(table.nodes):
             # Prefixes below the threshold cannot be among the best.
             bar = standing.threshold(tree)
-            chosen = largest_open(table.scores, table.kinds, table.newest, width, bar)
+            chosen = largest(table.scores, table.kinds, OPEN, table.newest, width, bar)
             if len(chosen) == 0:
                 return
             tree.expand(chosen, width)

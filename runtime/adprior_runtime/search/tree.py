@@ -14,12 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from adprior_runtime.catalogue.trie import Int64Array, Trie
-from adprior_runtime.engines.base import ROOT, Engine, FirstStep, LogProbs
+from adprior_runtime.engines.base import ROOT, Engine, FirstStep
 from adprior_runtime.engines.ranked_tokens import RankedTokens
-from adprior_runtime.errors import ModelOutputError
-from adprior_runtime.search.expansion import EXPANDED, kinds_of, plan
-from adprior_runtime.search.passes import ForwardPasses, checked_log_probs
-from adprior_runtime.search.prefixes import Columns, Others, Prefixes
+from adprior_runtime.search.expansion import EXPANDED, plan
+from adprior_runtime.search.passes import ForwardPasses
+from adprior_runtime.search.prefixes import Prefixes
 
 _Float64Array = npt.NDArray[np.float64]
 _BoolArray = npt.NDArray[np.bool_]
@@ -81,7 +80,7 @@ class SearchTree:
         self._dead = self._nodes_of_excluded_only()
         self.extended_tokens = 0
         self._expanded: list[Int64Array] = []
-        self.prefixes = _first_prefixes(trie, self._dead, ranked)
+        self.prefixes = Prefixes(trie, self._dead, ranked)
 
     @property
     def expanded_nodes(self) -> Int64Array:
@@ -195,41 +194,6 @@ class SearchTree:
         if len(self.excluded_rows) == 0:
             return _NO_NODES
         return self._trie.covered(self._trie.leaves_of(self.excluded_rows)[0])
-
-
-def _first_prefixes(trie: Trie, dead: Int64Array, ranked: RankedTokens) -> Prefixes:
-    """Return the table of the root's children, without the less probable ones if possible.
-
-    Args:
-        trie: The catalogue's names.
-        dead: As in `kinds_of`.
-        ranked: What the engine tells of the children's tokens.
-
-    Raises:
-        ModelOutputError: It tells of fewer or more, or of NaN or +inf.
-    """
-    if ranked.asked != len(trie.first_nodes):
-        raise ModelOutputError(
-            f"the language model's log-probabilities after the prompt: found {ranked.asked}, "
-            f"expected {len(trie.first_nodes)}"
-        )
-
-    def read_all() -> Columns:
-        return _columns(trie, dead, np.arange(ranked.asked), ranked.read_all())
-
-    if trie.has_names_of_one_token:
-        return Prefixes(read_all())
-    first = _columns(trie, dead, ranked.places, ranked.log_probs)
-    if len(ranked.places) == ranked.asked:
-        return Prefixes(first)
-    return Prefixes(first, Others(ranked.others_log_mass, ranked.places, read_all))
-
-
-def _columns(trie: Trie, dead: Int64Array, places: Int64Array, log_probs: LogProbs) -> Columns:
-    """Return the columns of some of the root's children: ``places`` are theirs among all."""
-    nodes = places + 1
-    scores = checked_log_probs(log_probs, len(nodes))
-    return nodes, scores, kinds_of(trie.offsets, dead, nodes)
 
 
 def _find(rising: Int64Array, wanted: Int64Array) -> tuple[Int64Array, _BoolArray]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -212,7 +213,7 @@ def _prompts(
 
 def _tree_pass(head: int, length: int) -> TreePass:
     places, empty = np.arange(head, head + length), np.zeros(0, dtype=np.int64)
-    return TreePass(
+    return TreePass.of(
         token_ids=np.ones(length, dtype=np.int64),
         positions=np.arange(head + length),
         visible=places + 1,
@@ -243,3 +244,27 @@ def test_tokens_ahead_keep_the_limits_of_a_joined_pass() -> None:
     head = JOINED_CELLS // 512 // 3 - 512 - 4  # has been read
     PassLoop().run(_prompts(first, [(4, 512)] * 5, passes, head))
     assert passes.widths == [[512] * 3, [512] * 2]
+
+
+def test_a_search_that_has_ended_is_not_held() -> None:
+    class Held:
+        """Something that a search holds."""
+
+    def search(_: Held) -> None:
+        """Answer at once."""
+
+    held = Held()
+    gone = weakref.ref(held)
+    loop = PassLoop()
+    loop.admit(partial(search, held))
+    assert len(loop) == 0
+    del held
+    assert gone() is None
+
+
+def test_searches_that_fail_leave_room_for_others() -> None:
+    passes, answers = CountedPasses(faulty=7), list[Any]()
+    loop = PassLoop()
+    loop.run([_search(_engine(passes), 8, 1, answers, 7) for _ in range(3)])
+    loop.run([_search(_engine(passes), 8, 1, answers) for _ in range(3)])
+    assert answers == [(8, "no memory")] * 3 + [(8, [-5.0])] * 3

@@ -448,6 +448,15 @@ def test_all_first_tokens_stay_on_the_device(
         assert recorder is None or recorder.graphs[0].replays > 1
 
 
+def test_few_first_tokens_are_all_there_without_waiting_again(llama: Written) -> None:
+    first = _trie(5).first_tokens
+    engine, _ = llama.ahead()
+    _, ranked = engine.prefill([3, 4], [], FirstStep(first, 2))
+    assert ranked.places.tolist() == [*range(len(first.token_ids))]
+    assert ranked.read_all() is ranked.log_probs
+    assert ranked.others_log_mass == -np.inf
+
+
 def test_steps_of_about_the_same_width_have_one_recording(llama: Written) -> None:
     first, recorder = _trie(5).first_tokens, StandInRecorder()
     engine, _ = llama.ahead(recorder)
