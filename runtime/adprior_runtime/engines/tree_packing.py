@@ -42,8 +42,10 @@ def pack_nodes(
     """
     old, new, pairs = len(parents), len(above), len(rows)
     prompt = len(positions) - old
-    tree[:old], tree[old:] = parents, above
-    places[: prompt + old] = positions
+    for node in range(old + new):
+        tree[node] = parents[node] if node < old else above[node - old]
+    for place, position in enumerate(positions):
+        places[place] = position
     deepest = 0
     for node in range(old, old + new):
         if tree[node] >= node:
@@ -54,7 +56,9 @@ def pack_nodes(
     number = np.zeros(new, np.int64)  # of each wanted node among the wanted ones, from 1
     for row in rows:
         number[row] = 1
-    wanted = number.sum()
+    wanted = 0
+    for marked in number:
+        wanted += marked
     columns = deepest + 1
     numbers = np.empty(new * (3 + columns) + wanted + 2 * pairs, np.int64)
     for row in range(new):
