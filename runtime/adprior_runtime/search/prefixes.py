@@ -55,6 +55,7 @@ class Prefixes:
         self._trie, self._dead = trie, dead
         self.names = self.newest = 0
         self._others: RankedTokens | None = None
+        # How many open prefixes are more probable than any of the others, at least.
         self._certain = math.inf
         if len(ranked.places) == ranked.asked or trie.has_names_of_one_token:
             self._begin(np.arange(ranked.asked), ranked.read_all())
