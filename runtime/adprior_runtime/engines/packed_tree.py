@@ -41,7 +41,7 @@ class Cache(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class UserPass:
     """A forward pass for one user.
 
