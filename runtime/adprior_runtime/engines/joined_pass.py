@@ -6,7 +6,7 @@ All numbers travel to the device as one array, whose parts `JoinedPass.of` names
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import Any, Final, Generic, NamedTuple, Self, TypeVar
 
 import numpy as np
@@ -120,14 +120,14 @@ def join_passes(
         sizes: As large as `PassSizes.of` returns, or larger.
         spare_slot: The slot of padding users.
     """
-    shapes = [(slot, *each.shape) for slot, each in zip(slots, passes, strict=True)]
-    shapes += [(spare_slot, 0, 0, 0, 0, 0)] * (sizes.users - len(passes))
+    shapes = np.fromiter(chain.from_iterable(each.shape for each in passes), dtype=np.int64)
     numbers = passes[0].numbers
     if len(passes) > 1:
         numbers = np.concatenate([each.numbers for each in passes])
     flat = np.zeros(sizes.numbers, dtype=np.int32)
     users, new, _, seen, wanted, pairs = sizes
-    _place(flat, users, new, seen, wanted, pairs, np.array(shapes).ravel(), numbers)
+    every_slot = np.array([*slots, *[spare_slot] * (users - len(passes))])
+    _place(flat, users, new, seen, wanted, pairs, every_slot, shapes, numbers)
     return flat
 
 
@@ -139,6 +139,7 @@ def _place(
     seen: int,
     wanted: int,
     pairs: int,
+    slots: Int64Array,
     shapes: Int64Array,
     numbers: Int64Array,
 ) -> None:
@@ -151,7 +152,8 @@ def _place(
         seen: Likewise.
         wanted: Likewise.
         pairs: Likewise.
-        shapes: int64 [6 * users], of each user the slot and the `PassShape`.
+        slots: int64 [users].
+        shapes: int64 [5 * given], the `PassShape` of each user but the padding ones.
         numbers: int64, the users' `TreePass.numbers`, one user behind the other.
     """
     grid = users * new
@@ -159,19 +161,22 @@ def _place(
     pair_places = row_places + wanted
     first_row = first_pair = begin = 0
     for user in range(users):
-        slot, start, count, columns, rows, asked = shapes[6 * user : 6 * user + 6]
-        flat[user], flat[users + user] = slot, start
+        start = count = columns = rows = asked = 0
+        if 5 * user < len(shapes):
+            start, count, columns, rows, asked = shapes[5 * user : 5 * user + 5]
+        flat[user], flat[users + user] = slots[user], start
         for part in range(3):
             into = 2 * users + part * grid + user * new
             for token in range(count):
                 flat[into + token] = numbers[begin + part * count + token]
-        for token in range(new):
-            into = 2 * users + 3 * grid + (user * new + token) * seen
-            given = columns if token < count else 0
-            for column in range(given):
-                flat[into + column] = numbers[begin + 3 * count + token * columns + column]
-            for column in range(given, seen):
-                flat[into + column] = start + token
+        into = 2 * users + 3 * grid + user * new * seen
+        for column in range(seen):  # the inner loop is the long one
+            given = count if column < columns else 0
+            for token in range(given):
+                place = numbers[begin + 3 * count + token * columns + column]
+                flat[into + token * seen + column] = place
+            for token in range(given, new):
+                flat[into + token * seen + column] = start + token
         begin += (3 + columns) * count
         for row in range(rows):
             flat[row_places + first_row + row] = user * new + numbers[begin + row]

@@ -41,7 +41,7 @@ class Cache(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class UserPass:
     """A forward pass for one user.
 
@@ -189,7 +189,12 @@ class PackedTreeEngine(Engine[UserTree]):
         wanted = np.ascontiguousarray(next_tokens, dtype=np.int64)
         asks = len(wanted) > 0
         pair_tokens = wanted if asks else _ZERO
-        tree, positions, numbers, seen, rows_wanted, unknown = pack_nodes(
+        past, new, pairs = len(state.positions), len(tokens), len(pair_tokens)
+        tree = np.empty(len(state.parents) + new, dtype=np.int64)
+        positions = np.empty(past + new, dtype=np.int64)
+        numbers, seen, rows_wanted, unknown = pack_nodes(
+            tree,
+            positions,
             state.parents,
             state.positions,
             tokens,
@@ -200,7 +205,6 @@ class PackedTreeEngine(Engine[UserTree]):
         )
         if unknown:
             raise self._unknown(wanted)
-        past, new, pairs = len(state.positions), len(tokens), len(pair_tokens)
         tree_pass = TreePass(PassShape(past, new, seen, rows_wanted, pairs), positions, numbers)
         log_probs = self._passes.run(UserPass(state.cache, tree_pass, keep))
         if keep:

@@ -7,6 +7,7 @@ search needs them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Self
@@ -52,7 +53,7 @@ class RankedTokens:
         the tokens would take five times as long.
         """
         asked, groups = len(log_probs), 2 * MOST_RANKED
-        places, others_log_mass = np.arange(asked), -np.inf
+        places, others_log_mass = np.arange(asked), -math.inf
         if asked > 2 * groups:
             dealt = log_probs[: asked // groups * groups].reshape(-1, groups)
             least = np.partition(dealt.max(axis=0), MOST_RANKED)[MOST_RANKED]  # NaN come last
@@ -71,8 +72,8 @@ def _log_sum_without(log_probs: _Float32Array, places: _Int64Array) -> float:
     """Return the log of the sum of the probabilities at all other places."""
     others = log_probs.astype(np.float64)
     others[places] = -np.inf
-    highest = others.max()
-    if highest == -np.inf:  # infinity minus infinity is no number
-        return -np.inf
+    highest = float(others.max())
+    if highest == -math.inf:  # infinity minus infinity is no number
+        return highest
     others -= highest
-    return float(highest + np.log(np.exp(others, out=others).sum()))
+    return highest + math.log(np.exp(others, out=others).sum())

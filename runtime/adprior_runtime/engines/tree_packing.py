@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from adprior_runtime.compiled import Int64Array, compiled
+from adprior_runtime.compiled import Int64Array, WrittenInt64, compiled
 
 
 @compiled
 def pack_nodes(
+    tree: WrittenInt64,
+    places: WrittenInt64,
     parents: Int64Array,
     positions: Int64Array,
     tokens: Int64Array,
@@ -16,10 +18,12 @@ def pack_nodes(
     rows: Int64Array,
     next_tokens: Int64Array,
     vocabulary: int,
-) -> tuple[Int64Array, Int64Array, Int64Array, int, int, int]:
+) -> tuple[Int64Array, int, int, int]:
     """Add nodes to a tree, and tell which positions each sees.
 
     Args:
+        tree: int64 [nodes + new], gets ``parents`` of the tree with its new nodes.
+        places: int64 [prompt + nodes + new], gets their ``positions``.
         parents: int64 [nodes], the node that each node of the tree continues, -1 for the root.
         positions: int64 [prompt + nodes], the position of each token of prompt and tree.
         tokens: int64 [new], the new nodes' tokens.
@@ -29,19 +33,19 @@ def pack_nodes(
         vocabulary: Number of tokens that the model knows.
 
     Returns:
-        ``parents`` and ``positions`` of the tree with its new nodes; the numbers of the pass, see
-        `adprior_runtime.engines.tree_pass.TreePass`; the columns of its ``seen``, in which each
-        node stands first, then its ancestors, padded with the node; its wanted rows; and how many
-        of the next tokens are not in the vocabulary.
+        The numbers of the pass, see `adprior_runtime.engines.tree_pass.TreePass`; the columns of
+        its ``seen``, in which each node stands first, then its ancestors, padded with the node; its
+        wanted rows; and how many of the next tokens are not in the vocabulary.
 
     Raises:
         ValueError: A new node comes before its parent.
     """
     old, new, pairs = len(parents), len(above), len(rows)
     prompt = len(positions) - old
-    tree, places = np.empty(old + new, np.int64), np.empty(prompt + old + new, np.int64)
-    tree[:old], tree[old:] = parents, above
-    places[: prompt + old] = positions
+    for node in range(old + new):
+        tree[node] = parents[node] if node < old else above[node - old]
+    for place, position in enumerate(positions):
+        places[place] = position
     deepest = 0
     for node in range(old, old + new):
         if tree[node] >= node:
@@ -52,7 +56,9 @@ def pack_nodes(
     number = np.zeros(new, np.int64)  # of each wanted node among the wanted ones, from 1
     for row in rows:
         number[row] = 1
-    wanted = number.sum()
+    wanted = 0
+    for marked in number:
+        wanted += marked
     columns = deepest + 1
     numbers = np.empty(new * (3 + columns) + wanted + 2 * pairs, np.int64)
     for row in range(new):
@@ -73,4 +79,4 @@ def pack_nodes(
     for pair, row in enumerate(rows):
         numbers[begin + pair], numbers[begin + pairs + pair] = number[row] - 1, next_tokens[pair]
         unknown += not 0 <= next_tokens[pair] < vocabulary
-    return tree, places, numbers, columns, wanted, unknown
+    return numbers, columns, wanted, unknown

@@ -32,7 +32,7 @@ class PassShape(NamedTuple):
     pairs: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TreePass:
     """The tokens that a forward pass adds, and what it is asked for.
 

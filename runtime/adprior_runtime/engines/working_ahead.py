@@ -43,7 +43,7 @@ follow, the search asks for the step itself: it seldom has the most children tha
 _NO_TOKENS: Final = np.zeros(0, dtype=np.int64)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class PromptPass(UserPass):
     """A pass that reads a prompt; the device asks it for the first tokens of names itself.
 

@@ -11,9 +11,9 @@ from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.compiled import Float32Array, Float64Array, Int8Array, Int64Array
 from adprior_runtime.engines.ranked_tokens import RankedTokens
 from adprior_runtime.errors import ModelOutputError
-from adprior_runtime.search.expansion import FOUND, begin, take_in
+from adprior_runtime.search.expansion import begin, take_in
+from adprior_runtime.search.outcome import log_mass, names_found
 from adprior_runtime.search.passes import LEAST_LOG_PROB, for_compiled, require_numbers
-from adprior_runtime.search.ranking import largest, log_mass
 
 _ROOM: Final = 1024
 """Prefixes below the root's children that the arrays have room for at first."""
@@ -55,6 +55,7 @@ class Prefixes:
         self._trie, self._dead = trie, dead
         self.names = self.newest = 0
         self._others: RankedTokens | None = None
+        # How many open prefixes are more probable than any of the others, at least.
         self._certain = math.inf
         if len(ranked.places) == ranked.asked or trie.has_names_of_one_token:
             self._begin(np.arange(ranked.asked), ranked.read_all())
@@ -136,7 +137,7 @@ class Prefixes:
 
         The most probable name comes first; of equal ones, the one that was found first.
         """
-        places = largest(self.scores, self.kinds, FOUND, 0, self.names, -math.inf)
+        places = names_found(self.scores, self.kinds, self.names)
         return self.nodes[places], self.scores[places]
 
     def log_mass_outside(self) -> float:

@@ -28,8 +28,7 @@ from adprior_runtime.errors import AdpriorError
 from adprior_runtime.search.candidates import CandidateScores, score_candidates
 from adprior_runtime.search.certificate import Standing
 from adprior_runtime.search.continued_prompt import ContinuedPrompt
-from adprior_runtime.search.expansion import OPEN
-from adprior_runtime.search.ranking import largest
+from adprior_runtime.search.ranking import largest_open
 from adprior_runtime.search.result import SearchResult
 from adprior_runtime.search.settings import SearchMode, SearchSettings
 from adprior_runtime.search.tree import Prefilled, SearchTree, read_prompt
@@ -152,7 +151,7 @@ class TrieSearch:
         while table.newest < len(table.nodes):
             # Prefixes below the threshold cannot be among the best.
             bar = standing.threshold(tree)
-            chosen = largest(table.scores, table.kinds, OPEN, table.newest, width, bar)
+            chosen = largest_open(table.scores, table.kinds, table.newest, width, bar)
             if len(chosen) == 0:
                 return
             tree.expand(chosen, width)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -7,23 +9,30 @@ from adprior_runtime.engines.base import ROOT
 from adprior_runtime.engines.tree_packing import pack_nodes
 from adprior_runtime.engines.tree_pass import PassShape, TreePass
 
-TOKENS = np.array([7, 8, 9, 7], np.int64)
+TOKENS = [7, 8, 9, 7]
 
 
-def _pack(parents: list[int], above: list[int], rows: list[int]) -> tuple[list[int], TreePass]:
-    """Return the tree's parents and the pass."""
+def _pack(
+    parents: list[int], above: list[int], rows: list[int], wanted: Sequence[int] = ()
+) -> tuple[list[int], TreePass, int]:
+    """Return the tree's parents, the pass, and how many tokens are unknown."""
     before = [*range(100), *([100, 101][: len(parents)])]
-    tree, places, new, asked = (np.array(each, np.int64) for each in (parents, before, above, rows))
-    pairs = np.full(len(rows), 5)
-    grown, positions, numbers, seen, wanted, _ = pack_nodes(
-        tree, places, TOKENS[: len(new)], new, asked, pairs, 6
+    pairs = wanted or [5] * len(rows)
+    old, places, tokens, new, asked, wanted_tokens = (
+        np.array(each, np.int64)
+        for each in (parents, before, TOKENS[: len(above)], above, rows, pairs)
     )
-    shape = PassShape(len(before), len(above), seen, wanted, len(rows))
-    return grown.tolist(), TreePass(shape, positions, numbers)
+    tree = np.zeros(len(parents) + len(above), np.int64)
+    positions = np.zeros(len(before) + len(above), np.int64)
+    numbers, seen, rows_wanted, unknown = pack_nodes(
+        tree, positions, old, places, tokens, new, asked, wanted_tokens, 6
+    )
+    shape = PassShape(len(before), len(above), seen, rows_wanted, len(rows))
+    return tree.tolist(), TreePass(shape, positions, numbers), unknown
 
 
 def test_a_new_node_sees_the_prompt_itself_and_its_ancestors() -> None:
-    parents, packed = _pack([ROOT, 0], [ROOT, 1, 3], [0, 2, 2])
+    parents, packed, _ = _pack([ROOT, 0], [ROOT, 1, 3], [0, 2, 2])
     assert parents == [ROOT, 0, ROOT, 1, 3]
     assert packed.token_ids.tolist() == [7, 8, 9]
     assert packed.visible.tolist() == [100] * 3
@@ -37,7 +46,7 @@ def test_a_new_node_sees_the_prompt_itself_and_its_ancestors() -> None:
 
 
 def test_rows_without_pairs_are_not_wanted() -> None:
-    _, packed = _pack([], [ROOT] * 4, [1, 1, 3])
+    _, packed, _ = _pack([], [ROOT] * 4, [1, 1, 3])
     assert packed.wanted.tolist() == [1, 3]
     assert packed.pair_rows.tolist() == [0, 0, 1]
     assert packed.pair_tokens.tolist() == [5, 5, 5]
@@ -50,8 +59,5 @@ def test_a_parent_that_does_not_come_before_is_refused(above: list[int]) -> None
 
 
 def test_tokens_off_the_vocabulary_are_counted() -> None:
-    nobody, prompt = np.zeros(0, np.int64), np.arange(3)
-    tokens = np.array([-1, 0, 5, 6])
-    rows = np.zeros(4, np.int64)
-    *_, unknown = pack_nodes(nobody, prompt, TOKENS[:1], np.array([ROOT]), rows, tokens, 6)
+    *_, unknown = _pack([], [ROOT], [0] * 4, [-1, 0, 5, 6])
     assert unknown == 2

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adprior_runtime.search.expansion import EXCLUDED, EXPANDED, FOUND, OPEN
-from adprior_runtime.search.ranking import largest, log_mass
+from adprior_runtime.search.expansion import EXPANDED, FOUND, OPEN
+from adprior_runtime.search.ranking import largest_open
 
 SCORES = st.floats(-100, 0) | st.sampled_from([0.0, -1.0, -2.0]) | st.just(-1e5)
 KINDS = st.sampled_from([OPEN, OPEN, FOUND, EXPANDED])
@@ -25,26 +24,12 @@ def test_the_most_probable_open_prefixes_are_found(
     places = range(min(begin, len(prefixes)), len(prefixes))
     open_ones = [place for place in places if kinds[place] == OPEN and scores[place] > above]
     expected = sorted(open_ones, key=lambda place: -scores[place])[:count]
-    assert largest(scores, kinds, OPEN, places.start, count, above).tolist() == expected
+    assert largest_open(scores, kinds, places.start, count, above).tolist() == expected
 
 
 def test_sorted_values_work_too() -> None:
     rising, kinds = np.arange(1000.0), np.full(1000, OPEN, dtype=np.int8)
-    assert largest(rising, kinds, OPEN, 0, 3, -np.inf).tolist() == [999, 998, 997]
+    assert largest_open(rising, kinds, 0, 3, -np.inf).tolist() == [999, 998, 997]
     falling = np.ascontiguousarray(rising[::-1])
-    assert largest(falling, kinds, OPEN, 0, 3, -np.inf).tolist() == [0, 1, 2]
-    assert largest(np.zeros(1000), kinds, OPEN, 0, 3, -np.inf).tolist() == [0, 1, 2]
-
-
-@given(
-    st.lists(st.tuples(SCORES, KINDS | st.just(EXCLUDED)), max_size=80),
-    st.floats(-1000, 0) | st.just(-np.inf),
-)
-def test_the_mass_outside_is_that_of_open_and_excluded_prefixes_and_others(
-    prefixes: list[tuple[float, int]], others: float
-) -> None:
-    scores = np.array([score for score, _ in prefixes])
-    kinds = np.array([kind for _, kind in prefixes], dtype=np.int8)
-    outside = [score for score, kind in prefixes if kind in {OPEN, EXCLUDED}]
-    expected = np.logaddexp.reduce([*outside, others])
-    assert log_mass(scores, kinds, others) == pytest.approx(expected, rel=1e-13, abs=1e-13)
+    assert largest_open(falling, kinds, 0, 3, -np.inf).tolist() == [0, 1, 2]
+    assert largest_open(np.zeros(1000), kinds, 0, 3, -np.inf).tolist() == [0, 1, 2]
