@@ -13,8 +13,8 @@ from adprior_runtime.compiled import Int64Array
 from adprior_runtime.engines.base import LogProbs
 from adprior_runtime.engines.joined_pass import PassSizes, join_passes
 from adprior_runtime.engines.packed_tree import UserPass
+from adprior_runtime.engines.prompt_pass import PromptAnswer, PromptPass, StepSizes
 from adprior_runtime.engines.ranked_tokens import RankedTokens
-from adprior_runtime.engines.working_ahead import PromptAnswer, PromptPass, StepSizes
 
 _WEIGHTS: Final = 2**16
 _ON_NAMES: Final = 0.86

@@ -27,7 +27,7 @@ import greenlet
 from adprior_runtime.engines.base import LogProbs
 from adprior_runtime.engines.joined_pass import power_of_two
 from adprior_runtime.engines.packed_tree import PASS_CELLS, UserPass
-from adprior_runtime.engines.working_ahead import PromptAnswer, PromptPass
+from adprior_runtime.engines.prompt_pass import PromptAnswer, PromptPass
 from adprior_runtime.errors import DeviceFullError
 
 JOINED_TOKENS: Final = 4096
@@ -63,7 +63,7 @@ class JoinablePasses(Protocol):
         Returns:
             A function that waits for the pass, and returns what
             `adprior_runtime.engines.packed_tree.Passes.run` returns for each user, or
-            `adprior_runtime.engines.working_ahead.PromptPasses.read_prompt`. Passes are waited for
+            `adprior_runtime.engines.prompt_pass.PromptPasses.read_prompt`. Passes are waited for
             in the order of their starts.
 
         Raises:

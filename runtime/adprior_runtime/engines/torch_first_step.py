@@ -15,10 +15,10 @@ import torch
 
 from adprior_runtime.catalogue.first_tokens import FirstTokens
 from adprior_runtime.engines.base import LogProbs
+from adprior_runtime.engines.prompt_pass import PromptAnswer, StepSizes
 from adprior_runtime.engines.ranked_tokens import RankedTokens
 from adprior_runtime.engines.torch_cache import CacheBlock, PassCache
 from adprior_runtime.engines.torch_decoder import PassTensors, TorchDecoder
-from adprior_runtime.engines.working_ahead import PromptAnswer, StepSizes
 
 
 @dataclass(frozen=True, eq=False, slots=True)

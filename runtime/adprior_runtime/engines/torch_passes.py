@@ -18,12 +18,12 @@ from adprior_runtime.engines.base import LogProbs
 from adprior_runtime.engines.joined_pass import JoinedPass, PassSizes, join_passes, power_of_two
 from adprior_runtime.engines.packed_tree import UserPass
 from adprior_runtime.engines.pass_loop import MOST_SEARCHES
+from adprior_runtime.engines.prompt_pass import PromptPass, StepSizes
 from adprior_runtime.engines.torch_cache import CacheBlock, DeviceCache, PassCache, neighbours
 from adprior_runtime.engines.torch_decoder import PassTensors, TorchDecoder
 from adprior_runtime.engines.torch_first_step import DeviceStep, DeviceTokens, Prompts
 from adprior_runtime.engines.torch_graphs import Record, ReplayedPasses
 from adprior_runtime.engines.torch_weights import DecoderWeights
-from adprior_runtime.engines.working_ahead import PromptPass, StepSizes
 from adprior_runtime.errors import DeviceFullError, DeviceLostError
 
 FIRST_ROOM: Final = 1024

@@ -13,8 +13,8 @@ from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.engines.base import ROOT, LogProbs
 from adprior_runtime.engines.packed_tree import PackedTreeEngine, UserPass
 from adprior_runtime.engines.pass_loop import JOINED_CELLS, PassLoop, SharedPasses
+from adprior_runtime.engines.prompt_pass import PromptPass
 from adprior_runtime.engines.tree_pass import TreePass
-from adprior_runtime.engines.working_ahead import PromptPass
 from adprior_runtime.errors import DeviceFullError
 
 VOCABULARY = 20

@@ -13,25 +13,20 @@ import torch
 from adprior_build.torch_model.write_model import write_torch_model
 from adprior_runtime.bundle import ARCHITECTURE_FILE, TORCH_WEIGHTS_FILE
 from adprior_runtime.catalogue.trie import Trie
-from adprior_runtime.engines import working_ahead
+from adprior_runtime.engines import prompt_pass, working_ahead
 from adprior_runtime.engines.architecture import Architecture
 from adprior_runtime.engines.base import ROOT, FirstStep, LogProbs
 from adprior_runtime.engines.joined_pass import PassSizes
 from adprior_runtime.engines.packed_tree import UserPass
 from adprior_runtime.engines.pass_loop import PassLoop, SharedPasses
+from adprior_runtime.engines.prompt_pass import PromptAnswer, PromptPass, StepSizes
 from adprior_runtime.engines.torch_cache import CacheBlock
 from adprior_runtime.engines.torch_decoder import TorchDecoder
 from adprior_runtime.engines.torch_engine import TorchEngine
 from adprior_runtime.engines.torch_first_step import DeviceStep, DeviceTokens
 from adprior_runtime.engines.torch_passes import TorchPasses, _device_faults
 from adprior_runtime.engines.torch_weights import DecoderWeights
-from adprior_runtime.engines.working_ahead import (
-    AheadTree,
-    PromptAnswer,
-    PromptPass,
-    StepSizes,
-    WorkingAheadEngine,
-)
+from adprior_runtime.engines.working_ahead import AheadTree, WorkingAheadEngine
 from adprior_runtime.search.search import TrieSearch
 from adprior_runtime.search.settings import SearchMode, SearchSettings
 from adprior_runtime.search.tree import read_prompt
@@ -216,7 +211,7 @@ def test_users_that_share_passes_answer_as_alone_without(
     each: Written, monkeypatch: pytest.MonkeyPatch, is_recorded: bool
 ) -> None:
     """Users of other lengths, widths, modes, exclusions and tries, admitted one after another."""
-    monkeypatch.setattr(working_ahead, "MOST_RANKED", 6)
+    monkeypatch.setattr(prompt_pass, "MOST_RANKED", 6)
     recorder = StandInRecorder()
     engine, passes = each.ahead(recorder if is_recorded else None)
     tries, lengths = (_trie(5), _trie(6), _trie(7)), [12, 3, 30, 1, 12, 63, 13, 9, 11, 10, 14, 12]
@@ -429,7 +424,7 @@ def test_all_first_tokens_stay_on_the_device(
     llama: Written, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also when later passes, recorded or not, have used the same memory."""
-    monkeypatch.setattr(working_ahead, "MOST_RANKED", 5)
+    monkeypatch.setattr(prompt_pass, "MOST_RANKED", 5)
     first = _trie(5).first_tokens
     for recorder in (None, StandInRecorder()):
         engine, _ = llama.ahead(recorder)
@@ -471,7 +466,7 @@ def test_steps_of_about_the_same_width_have_one_recording(llama: Written) -> Non
 def test_a_model_that_returns_nan_is_found_out(
     llama: Written, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(working_ahead, "MOST_RANKED", 5)
+    monkeypatch.setattr(prompt_pass, "MOST_RANKED", 5)
     log_probs = TorchDecoder.log_probs
 
     def spoilt(*arguments: Any) -> torch.Tensor:
