@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from hypothesis import strategies as st
 
-from adprior_runtime.engines.base import ROOT, Engine, LogProbs
+from adprior_runtime.engines.base import ROOT, Engine, FirstStep, LogProbs
+from adprior_runtime.engines.ranked_tokens import RankedTokens
 
 END = 0
 
@@ -31,11 +32,15 @@ class TableEngine(Engine[TableState]):
         self.pass_sizes: list[int] = []
 
     def prefill(
-        self, prompt_ids: Sequence[int], next_tokens: npt.ArrayLike
-    ) -> tuple[TableState, LogProbs]:
+        self,
+        prompt_ids: Sequence[int],
+        next_tokens: npt.ArrayLike,
+        first_step: FirstStep | None = None,
+    ) -> tuple[TableState, RankedTokens]:
         self._prompt = tuple(prompt_ids)
         self._known.clear()
-        return TableState(), self.log_probs(())[np.asarray(next_tokens, dtype=np.int64)]
+        found = self.log_probs(())[np.asarray(next_tokens, dtype=np.int64)]
+        return TableState(), RankedTokens.of(found)
 
     def extend(
         self,

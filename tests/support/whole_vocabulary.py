@@ -15,7 +15,8 @@ _Rows = npt.NDArray[np.float32]
 
 def prefill_all(engine: Engine[Any], prompt: Sequence[int], vocabulary: int) -> tuple[Any, _Rows]:
     """Return the state after a prompt, and float32 [vocabulary]."""
-    return engine.prefill(prompt, np.arange(vocabulary))
+    state, ranked = engine.prefill(prompt, np.arange(vocabulary))
+    return state, ranked.read_all()
 
 
 def extend_all(

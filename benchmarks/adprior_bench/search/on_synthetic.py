@@ -82,12 +82,10 @@ def _difference(
 ) -> dict[str, float]:
     """Return the largest difference in log-probability over the whole vocabulary."""
     everything = np.arange(VOCABULARY)
-    differences = [
-        float(
-            np.abs(np.subtract(*(e.prefill(prompt, everything)[1] for e in (engine, other)))).max()
-        )
-        for prompt in prompts[:8]
-    ]
+    differences = []
+    for prompt in prompts[:8]:
+        own, theirs = (each.prefill(prompt, everything)[1].read_all() for each in (engine, other))
+        differences.append(float(np.abs(own - theirs).max()))
     return {"log_prob_difference": float(np.max(differences))}  # NaN where one is
 
 

@@ -12,7 +12,8 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from adprior_runtime.catalogue.trie import Trie
-from adprior_runtime.engines.base import Engine, LogProbs
+from adprior_runtime.engines.base import Engine, FirstStep, LogProbs
+from adprior_runtime.engines.ranked_tokens import RankedTokens
 from adprior_runtime.search.search import TrieSearch
 from adprior_runtime.search.settings import SearchMode, SearchSettings
 from adprior_runtime.search.tree import read_prompt
@@ -68,10 +69,13 @@ class _TimedEngine(Engine[Any]):
     spans: list[tuple[float, float]] = field(default_factory=list)
 
     def prefill(
-        self, prompt_ids: Sequence[int], next_tokens: npt.ArrayLike
-    ) -> tuple[Any, LogProbs]:
+        self,
+        prompt_ids: Sequence[int],
+        next_tokens: npt.ArrayLike,
+        first_step: FirstStep | None = None,
+    ) -> tuple[Any, RankedTokens]:
         start = self.clock()
-        answer = self.engine.prefill(prompt_ids, next_tokens)
+        answer = self.engine.prefill(prompt_ids, next_tokens, first_step)
         self.spans = [(start, self.clock())]
         return answer
 

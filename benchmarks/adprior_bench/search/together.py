@@ -113,7 +113,8 @@ def _measure(
 
     def search(prompt: Sequence[int]) -> None:
         began = time.perf_counter()
-        found = TrieSearch(engine, trie, read_prompt(engine, trie, prompt), settings).run(top_k)
+        prefilled = read_prompt(engine, trie, prompt, settings.width)
+        found = TrieSearch(engine, trie, prefilled, settings).run(top_k)
         times.append(1e3 * (time.perf_counter() - began))
         tokens.append(found.extended_tokens)
         bar.update()

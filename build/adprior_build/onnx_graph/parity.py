@@ -149,7 +149,8 @@ def _grow_tree(
         the second token.
     """
     everything = np.arange(vocabulary)
-    state, root = engine.prefill(prompt, everything)
+    state, ranked = engine.prefill(prompt, everything)
+    root = ranked.read_all()
 
     def extend(tokens: list[int], parents: list[int]) -> npt.NDArray[np.float32]:
         rows = np.repeat(np.arange(len(tokens)), vocabulary)

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from adprior_runtime.catalogue.arrays import load_arrays, save_arrays
+from adprior_runtime.catalogue.first_tokens import FirstTokens
 from adprior_runtime.errors import ArtefactError
 
 Int32Array = npt.NDArray[np.int32]
@@ -103,9 +104,20 @@ class Trie:
         return np.arange(1, int(self.offsets[1]) + 1)
 
     @cached_property
-    def first_leaves(self) -> npt.NDArray[np.bool_]:
-        """Which of `first_nodes` end a name: bool [c]."""
-        return self.are_leaves(self.first_nodes)
+    def first_tokens(self) -> FirstTokens:
+        """The tokens of the first two levels."""
+        count = int(self.offsets[1])
+        offsets = self.offsets[1 : count + 2]
+        return FirstTokens(
+            token_ids=self.child_tokens[:count],
+            offsets=offsets - offsets[0],
+            next_ids=self.child_tokens[count : offsets[-1]],
+        )
+
+    @cached_property
+    def has_names_of_one_token(self) -> bool:
+        """Whether a child of the root ends a name."""
+        return bool(self.are_leaves(self.first_nodes).any())
 
     @cached_property
     def terminator(self) -> int:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Protocol, TypeVar
+from typing import Final, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+
+from adprior_runtime.catalogue.first_tokens import FirstTokens
+from adprior_runtime.engines.ranked_tokens import RankedTokens
 
 LogProbs = npt.NDArray[np.float32]
 State = TypeVar("State")
@@ -19,6 +22,18 @@ PASS_TOKENS: Final = 512
 
 VOCABULARY_CHUNK: Final = 32_768
 """Most tokens of the vocabulary whose logits are held at once, for each wanted position."""
+
+
+class FirstStep(NamedTuple):
+    """How a search will begin: it extends the most probable of the first tokens.
+
+    Attributes:
+        tokens: The first tokens, and those that may follow each.
+        width: How many it will extend.
+    """
+
+    tokens: FirstTokens
+    width: int
 
 
 class Engine(Protocol[State]):
@@ -34,16 +49,22 @@ class Engine(Protocol[State]):
     max_positions: int = 2**31
 
     def prefill(
-        self, prompt_ids: Sequence[int], next_tokens: npt.ArrayLike
-    ) -> tuple[State, LogProbs]:
+        self,
+        prompt_ids: Sequence[int],
+        next_tokens: npt.ArrayLike,
+        first_step: FirstStep | None = None,
+    ) -> tuple[State, RankedTokens]:
         """Read a prompt.
 
         Args:
             prompt_ids: The prompt's tokens.
             next_tokens: [m], the tokens whose log-probabilities after the prompt are wanted.
+            first_step: What will be asked for next, if that is known; its tokens are
+                ``next_tokens``. An engine may begin with it, or ignore it.
 
         Returns:
-            The state to extend, and the log-probabilities: float32 [m].
+            The state to extend, and the log-probabilities under the softmax over the whole
+            vocabulary.
         """
         ...
 

@@ -6,7 +6,7 @@ All numbers travel to the device as one array, whose parts `JoinedPass.of` names
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import Any, Final, Generic, NamedTuple, Self, TypeVar
 
 import numpy as np
@@ -19,6 +19,11 @@ Array = TypeVar("Array")
 """NumPy's on the host, torch's on the device."""
 
 _POSITIONS_STEP: Final = 128
+
+
+def power_of_two(size: int) -> int:
+    """Return the least power of two that is not smaller; 0 stays 0."""
+    return 1 << (size - 1).bit_length() if size else 0
 
 
 class PassSizes(NamedTuple):
@@ -43,14 +48,14 @@ class PassSizes(NamedTuple):
     @classmethod
     def of(cls, passes: Sequence[TreePass]) -> Self:
         """Return the least sizes that users' passes need."""
-        new = max(len(each.token_ids) for each in passes)
+        past, new, seen, wanted, pairs = zip(*(each.shape for each in passes), strict=True)
         return cls(
             users=len(passes),
-            new=new,
-            longest=max(_start(each) for each in passes) + new,
-            seen=max(each.seen.shape[1] for each in passes),
-            wanted=sum(len(each.wanted) for each in passes),
-            pairs=sum(len(each.pair_tokens) for each in passes),
+            new=max(new),
+            longest=max(past) + max(new),
+            seen=max(seen),
+            wanted=sum(wanted),
+            pairs=sum(pairs),
         )
 
     @property
@@ -61,7 +66,7 @@ class PassSizes(NamedTuple):
 
     def rounded_up(self) -> Self:
         """Return larger sizes that many passes have in common."""
-        rounded = type(self)(*(1 << (size - 1).bit_length() for size in self))
+        rounded = type(self)(*map(power_of_two, self))
         needed = self.longest - self.new + rounded.new
         return rounded._replace(longest=-(-needed // _POSITIONS_STEP) * _POSITIONS_STEP)
 
@@ -115,30 +120,14 @@ def join_passes(
         sizes: As large as `PassSizes.of` returns, or larger.
         spare_slot: The slot of padding users.
     """
+    shapes = np.fromiter(chain.from_iterable(each.shape for each in passes), dtype=np.int64)
+    numbers = passes[0].numbers
+    if len(passes) > 1:
+        numbers = np.concatenate([each.numbers for each in passes])
     flat = np.zeros(sizes.numbers, dtype=np.int32)
-    first_row = first_pair = 0
-    for user in range(sizes.users):
-        each = passes[user] if user < len(passes) else _NOTHING
-        _place(
-            flat,
-            sizes.users,
-            sizes.new,
-            sizes.seen,
-            sizes.wanted,
-            sizes.pairs,
-            user,
-            slots[user] if user < len(passes) else spare_slot,
-            first_row,
-            first_pair,
-            each.token_ids,
-            each.positions,
-            each.visible,
-            each.seen.ravel(),
-            each.wanted,
-            each.pair_rows,
-            each.pair_tokens,
-        )
-        first_row, first_pair = first_row + len(each.wanted), first_pair + len(each.pair_tokens)
+    users, new, _, seen, wanted, pairs = sizes
+    every_slot = np.array([*slots, *[spare_slot] * (users - len(passes))])
+    _place(flat, users, new, seen, wanted, pairs, every_slot, shapes, numbers)
     return flat
 
 
@@ -150,76 +139,50 @@ def _place(
     seen: int,
     wanted: int,
     pairs: int,
-    user: int,
-    slot: int,
-    first_row: int,
-    first_pair: int,
-    token_ids: Int64Array,
-    positions: Int64Array,
-    visible: Int64Array,
-    seen_places: Int64Array,
-    rows: Int64Array,
-    pair_rows: Int64Array,
-    pair_tokens: Int64Array,
+    slots: Int64Array,
+    shapes: Int64Array,
+    numbers: Int64Array,
 ) -> None:
-    """Write one user's pass to its places in a joined pass, see `JoinedPass`.
+    """Write users' passes to their places in a joined pass, see `JoinedPass`.
 
     Args:
-        flat: int32, the joined pass.
+        flat: int32, the joined pass, zeros.
         users: Its sizes; the next four likewise.
         new: See `PassSizes`.
         seen: Likewise.
         wanted: Likewise.
         pairs: Likewise.
-        user: The user's number in the joined pass.
-        slot: The user's slot of the cache.
-        first_row: Wanted rows of the users before.
-        first_pair: Pairs of the users before.
-        token_ids: As in `TreePass`; the next six likewise.
-        positions: Likewise.
-        visible: Likewise.
-        seen_places: Likewise, row by row.
-        rows: Likewise, ``wanted``.
-        pair_rows: Likewise.
-        pair_tokens: Likewise.
+        slots: int64 [users].
+        shapes: int64 [5 * given], the `PassShape` of each user but the padding ones.
+        numbers: int64, the users' `TreePass.numbers`, one user behind the other.
     """
-    count, grid = len(token_ids), users * new
-    start = len(positions) - count
-    columns = len(seen_places) // count if count else 0
-    flat[user], flat[users + user] = slot, start
-    ids = 2 * users + user * new  # where each part begins, for this user
-    sees = 2 * users + 3 * grid + user * new * seen
-    for token in range(new):
-        if token < count:
-            flat[ids + token] = token_ids[token]
-            flat[ids + grid + token] = positions[start + token]
-            flat[ids + 2 * grid + token] = visible[token]
-        for column in range(seen):
-            place = start + token
-            if token < count and column < columns:
-                place = seen_places[token * columns + column]
-            flat[sees + token * seen + column] = place
+    grid = users * new
     row_places = 2 * users + (3 + seen) * grid
-    for row in range(len(rows)):
-        flat[row_places + first_row + row] = user * new + rows[row]
-    pair_places = row_places + wanted + first_pair
-    for pair in range(len(pair_rows)):
-        flat[pair_places + pair] = first_row + pair_rows[pair]
-        flat[pair_places + pairs + pair] = pair_tokens[pair]
-
-
-def _start(tree_pass: TreePass) -> int:
-    return len(tree_pass.positions) - len(tree_pass.token_ids)
-
-
-_EMPTY: Final = np.zeros(0, dtype=np.int64)
-_NOTHING: Final = TreePass(
-    token_ids=_EMPTY,
-    positions=_EMPTY,
-    visible=_EMPTY,
-    seen=_EMPTY[:, None],
-    wanted=_EMPTY,
-    pair_rows=_EMPTY,
-    pair_tokens=_EMPTY,
-)
-"""The pass of a padding user."""
+    pair_places = row_places + wanted
+    first_row = first_pair = begin = 0
+    for user in range(users):
+        start = count = columns = rows = asked = 0
+        if 5 * user < len(shapes):
+            start, count, columns, rows, asked = shapes[5 * user : 5 * user + 5]
+        flat[user], flat[users + user] = slots[user], start
+        for part in range(3):
+            into = 2 * users + part * grid + user * new
+            for token in range(count):
+                flat[into + token] = numbers[begin + part * count + token]
+        into = 2 * users + 3 * grid + user * new * seen
+        for column in range(seen):  # the inner loop is the long one
+            given = count if column < columns else 0
+            for token in range(given):
+                place = numbers[begin + 3 * count + token * columns + column]
+                flat[into + token * seen + column] = place
+            for token in range(given, new):
+                flat[into + token * seen + column] = start + token
+        begin += (3 + columns) * count
+        for row in range(rows):
+            flat[row_places + first_row + row] = user * new + numbers[begin + row]
+        begin += rows
+        for pair in range(asked):
+            flat[pair_places + first_pair + pair] = first_row + numbers[begin + pair]
+            flat[pair_places + pairs + first_pair + pair] = numbers[begin + asked + pair]
+        begin += 2 * asked
+        first_row, first_pair = first_row + rows, first_pair + asked

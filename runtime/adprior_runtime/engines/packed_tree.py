@@ -10,16 +10,17 @@ that all prompts begin with are the same for all of them and are kept here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from adprior_runtime.engines.base import PASS_TOKENS, Engine, LogProbs
+from adprior_runtime.engines.base import PASS_TOKENS, Engine, FirstStep, LogProbs
+from adprior_runtime.engines.ranked_tokens import RankedTokens
 from adprior_runtime.engines.tree_packing import pack_nodes
-from adprior_runtime.engines.tree_pass import TreePass
+from adprior_runtime.engines.tree_pass import PassShape, TreePass
 from adprior_runtime.errors import InvalidRequestError
 
 _Int64Array = npt.NDArray[np.int64]
@@ -40,7 +41,7 @@ class Cache(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class UserPass:
     """A forward pass for one user.
 
@@ -53,6 +54,16 @@ class UserPass:
     cache: Any
     tree_pass: TreePass
     keep: bool = True
+
+    @property
+    def kind(self) -> Hashable:
+        """What the device does besides; passes of one kind can be joined."""
+        return None
+
+    @property
+    def tokens_ahead(self) -> int:
+        """How many tokens the device extends after those of the pass."""
+        return 0
 
 
 class Passes(Protocol):
@@ -111,41 +122,55 @@ class PackedTreeEngine(Engine[UserTree]):
             self._head, self._head_ids = head.cache, list(head_ids)
 
     def prefill(
-        self, prompt_ids: Sequence[int], next_tokens: npt.ArrayLike
-    ) -> tuple[UserTree, LogProbs]:
+        self,
+        prompt_ids: Sequence[int],
+        next_tokens: npt.ArrayLike,
+        first_step: FirstStep | None = None,  # noqa: ARG002  for engines that work ahead
+    ) -> tuple[UserTree, RankedTokens]:
         """See `Engine.prefill`.
 
         Raises:
             InvalidRequestError: A token is not in the vocabulary, or there are too many tokens.
+        """
+        wanted = np.ascontiguousarray(next_tokens, dtype=np.int64)
+        user, tree_pass = self._begin(prompt_ids, wanted if len(wanted) else _ZERO)
+        self._check_known(wanted)
+        log_probs = self._passes.run(UserPass(user.cache, tree_pass))
+        return user, RankedTokens.of(log_probs[: len(wanted)])
+
+    def _begin(
+        self, prompt_ids: Sequence[int], next_tokens: _Int64Array
+    ) -> tuple[UserTree, TreePass]:
+        """Return a new user, and the pass that reads the prompt.
+
+        Args:
+            prompt_ids: The prompt's tokens.
+            next_tokens: int64 [pairs], the tokens to ask for after the last of them.
         """
         length, head = len(prompt_ids), len(self._head_ids)
         if not 0 < length < self.max_positions:
             raise InvalidRequestError(
                 f"input_ids: {length} tokens, the model takes 1 to {self.max_positions - 1}"
             )
-        if min(prompt_ids) < 0 or max(prompt_ids) >= self.vocabulary:
+        tokens = np.asarray(prompt_ids, dtype=np.int64)
+        least, largest = tokens.min(), tokens.max()
+        if least < 0 or largest >= self.vocabulary:
             raise InvalidRequestError(
-                f"input_ids: found {min(prompt_ids)} to {max(prompt_ids)}, "
-                f"the model knows 0 to {self.vocabulary - 1}"
+                f"input_ids: found {least} to {largest}, the model knows 0 to {self.vocabulary - 1}"
             )
         if length <= head or list(prompt_ids[:head]) != self._head_ids:
             head = 0
-        wanted = np.ascontiguousarray(next_tokens, dtype=np.int64)
-        if len(wanted) and not 0 <= wanted.min() <= wanted.max() < self.vocabulary:
-            raise self._unknown(wanted)
         cache = self._head.fork() if head else self._passes.empty_cache()
-        tree_pass = TreePass(
-            token_ids=np.asarray(prompt_ids[head:], dtype=np.int64),
+        tree_pass = TreePass.of(
+            token_ids=tokens[head:],
             positions=np.arange(length),
             visible=np.arange(head, length) + 1,
             seen=np.arange(head, length)[:, None],
             wanted=np.array([length - head - 1]),
-            pair_rows=np.zeros(max(len(wanted), 1), dtype=np.int64),
-            pair_tokens=wanted if len(wanted) else _ZERO,
+            pair_rows=np.zeros(len(next_tokens), dtype=np.int64),
+            pair_tokens=next_tokens,
         )
-        user = UserTree(cache, tree_pass.positions)
-        log_probs = self._passes.run(UserPass(cache, tree_pass))
-        return user, log_probs[: len(wanted)]
+        return UserTree(cache, tree_pass.positions), tree_pass
 
     def extend(
         self,
@@ -164,34 +189,37 @@ class PackedTreeEngine(Engine[UserTree]):
         wanted = np.ascontiguousarray(next_tokens, dtype=np.int64)
         asks = len(wanted) > 0
         pair_tokens = wanted if asks else _ZERO
-        packed = pack_nodes(
+        past, new, pairs = len(state.positions), len(tokens), len(pair_tokens)
+        tree = np.empty(len(state.parents) + new, dtype=np.int64)
+        positions = np.empty(past + new, dtype=np.int64)
+        numbers, seen, rows_wanted, unknown = pack_nodes(
+            tree,
+            positions,
             state.parents,
             state.positions,
+            tokens,
             np.ascontiguousarray(parents, dtype=np.int64),
             np.ascontiguousarray(rows, dtype=np.int64) if asks else _ZERO,
             pair_tokens,
             self.vocabulary,
         )
-        if packed.unknown:
+        if unknown:
             raise self._unknown(wanted)
-        tree_pass = TreePass(
-            token_ids=tokens,
-            positions=packed.positions,
-            visible=packed.visible,
-            seen=packed.seen,
-            wanted=packed.wanted,
-            pair_rows=packed.pair_rows,
-            pair_tokens=pair_tokens,
-        )
+        tree_pass = TreePass(PassShape(past, new, seen, rows_wanted, pairs), positions, numbers)
         log_probs = self._passes.run(UserPass(state.cache, tree_pass, keep))
         if keep:
-            state.parents, state.positions = packed.parents, packed.positions
+            state.parents, state.positions = tree, positions
         return log_probs[: len(wanted)]
 
     def most_tokens(self, state: UserTree) -> int:
         """See `Engine.most_tokens`."""
         positions = len(state.positions) + PASS_TOKENS
         return max(min(PASS_TOKENS, PASS_CELLS // positions), 1)
+
+    def _check_known(self, next_tokens: _Int64Array) -> None:
+        """Raise ValueError if a token is not in the vocabulary."""
+        if len(next_tokens) and not 0 <= next_tokens.min() <= next_tokens.max() < self.vocabulary:
+            raise self._unknown(next_tokens)
 
     def _unknown(self, next_tokens: _Int64Array) -> ValueError:
         return ValueError(

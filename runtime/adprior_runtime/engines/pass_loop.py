@@ -25,7 +25,9 @@ from typing import Any, Final, Protocol
 import greenlet
 
 from adprior_runtime.engines.base import LogProbs
+from adprior_runtime.engines.joined_pass import power_of_two
 from adprior_runtime.engines.packed_tree import PASS_CELLS, UserPass
+from adprior_runtime.engines.prompt_pass import PromptAnswer, PromptPass
 from adprior_runtime.errors import DeviceFullError
 
 JOINED_TOKENS: Final = 4096
@@ -52,16 +54,17 @@ class JoinablePasses(Protocol):
         """See `adprior_runtime.engines.packed_tree.Passes.empty_cache`."""
         ...
 
-    def start(self, parts: Sequence[UserPass]) -> Callable[[], list[LogProbs]]:
+    def start(self, parts: Sequence[UserPass]) -> Callable[[], list[Any]]:
         """Start one forward pass for different users.
 
         Args:
-            parts: Each user's, one or more.
+            parts: Each user's, one or more, all of one kind.
 
         Returns:
             A function that waits for the pass, and returns what
-            `adprior_runtime.engines.packed_tree.Passes.run` returns for each user. Passes are
-            waited for in the order of their starts.
+            `adprior_runtime.engines.packed_tree.Passes.run` returns for each user, or
+            `adprior_runtime.engines.prompt_pass.PromptPasses.read_prompt`. Passes are waited for
+            in the order of their starts.
 
         Raises:
             DeviceFullError: The pass needs too much memory; it has changed nothing.
@@ -85,28 +88,48 @@ class SharedPasses:
 
     def run(self, part: UserPass) -> LogProbs:
         """See `Passes.run`."""
+        answer: LogProbs = self._answer(part)
+        return answer
+
+    def read_prompt(self, part: PromptPass) -> PromptAnswer:
+        """See `PromptPasses.read_prompt`."""
+        answer: PromptAnswer = self._answer(part)
+        return answer
+
+    def _answer(self, part: UserPass) -> Any:
         search = greenlet.getcurrent()
         if not isinstance(search, _Search):
             return self._passes.start([part])()[0]
-        answer: LogProbs = search.parent.switch(_Waiting(search, self._passes, part))
-        return answer
+        tokens = part.tree_pass.shape.new
+        return search.parent.switch(_Waiting(search, self._passes, part, tokens))
 
 
 class _Search(greenlet.greenlet):  # type: ignore[misc]  # greenlet has no types
-    """A search in the loop; ``parent`` is the loop's own greenlet."""
+    """Runs searches in the loop, one after another; ``parent`` is the loop's own greenlet.
+
+    It gives the loop None when it waits for a search: a new greenlet costs ten times as much as
+    continuing one.
+    """
+
+    def run(self) -> None:
+        while True:
+            search = self.parent.switch(None)
+            search()
+            del search  # it may hold its user's cache
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Waiting:
-    """A search that waits for a pass."""
+    """A search that waits for a pass of so many tokens."""
 
     search: _Search
     passes: JoinablePasses
     part: UserPass
+    tokens: int
 
-    @property
-    def tokens(self) -> int:
-        return len(self.part.tree_pass.token_ids)
+    def joins(self, first: _Waiting) -> bool:
+        """Return whether a pass can do the same for both, whatever their lengths."""
+        return self.passes is first.passes and self.part.kind == first.part.kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +137,7 @@ class _Started:
     """A pass that the device computes, and the searches that wait for it."""
 
     group: list[_Waiting]
-    answers: Callable[[], list[LogProbs]]
+    answers: Callable[[], list[Any]]
 
 
 class PassLoop:
@@ -128,6 +151,7 @@ class PassLoop:
     def __init__(self, most_tokens: int = JOINED_TOKENS) -> None:
         self._most_tokens = self._most_users = most_tokens
         self._waiting: list[_Waiting] = []
+        self._idle: list[_Search] = []
         self._started: _Started | None = None
 
     def __len__(self) -> int:
@@ -140,8 +164,11 @@ class PassLoop:
         Args:
             search: Called without an argument. It must not raise, and keeps its answer itself.
         """
-        begun = _Search(search)
-        self._keep(begun, begun.switch())
+        if not self._idle:
+            self._idle.append(_Search())
+            self._idle[-1].switch()
+        begun = self._idle.pop()
+        self._keep(begun, begun.switch(search))
 
     def step(self) -> None:
         """Start a pass for the search that waits longest and others like it, if any waits.
@@ -200,24 +227,27 @@ class PassLoop:
     def _next_group(self) -> list[_Waiting]:
         """Return the first waiting search and those whose passes are about as long as its."""
         first = self._waiting[0]
-        longest = 1 << (first.tokens - 1).bit_length()
+        longest, ahead = power_of_two(first.tokens), first.part.tokens_ahead
         positions = len(first.part.tree_pass.positions)
-        most = min(self._most_tokens // longest, JOINED_CELLS // (longest * positions))
+        # What is extended ahead comes after the prompt and uses its memory again.
+        cells = max(longest * positions, ahead * (positions + ahead))
+        most = min(self._most_tokens // max(longest, ahead), JOINED_CELLS // cells)
         most = max(1, min(most, self._most_users))
         if len(self._waiting) >= _HALVED:
             most = min(most, -(-len(self._waiting) // 2))
-        group = [
-            each
-            for each in self._waiting
-            if each.passes is first.passes and longest // 2 < each.tokens <= longest
-        ][:most]
-        chosen = {id(each) for each in group}
-        self._waiting = [each for each in self._waiting if id(each) not in chosen]
+        group: list[_Waiting] = []
+        left: list[_Waiting] = []
+        for each in self._waiting:
+            is_alike = longest // 2 < each.tokens <= longest and each.joins(first)
+            (group if is_alike and len(group) < most else left).append(each)
+        self._waiting = left
         return group
 
-    def _keep(self, search: _Search, asked: _Waiting) -> None:
-        """Note what a search waits for, unless it has ended."""
-        if not search.dead:
+    def _keep(self, search: _Search, asked: _Waiting | None) -> None:
+        """Note what a search waits for, or that it has ended."""
+        if asked is None:
+            self._idle.append(search)
+        else:
             self._waiting.append(asked)
 
 

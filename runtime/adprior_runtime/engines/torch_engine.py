@@ -19,18 +19,18 @@ import torch
 from adprior_runtime.bundle import ARCHITECTURE_FILE, TORCH_WEIGHTS_FILE, Bundle
 from adprior_runtime.cpu_count import threads_of_each
 from adprior_runtime.engines.architecture import Architecture
-from adprior_runtime.engines.packed_tree import PackedTreeEngine
 from adprior_runtime.engines.pass_loop import SharedPasses
 from adprior_runtime.engines.registry import BFLOAT16_PARTS, SINGLE_PRECISION
 from adprior_runtime.engines.torch_graphs import GpuRecorder
 from adprior_runtime.engines.torch_passes import TorchPasses, first_line
 from adprior_runtime.engines.torch_weights import DecoderWeights
+from adprior_runtime.engines.working_ahead import WorkingAheadEngine
 from adprior_runtime.errors import EnvironmentProblemError
 
 DEVICES: Final = ("cpu", "cuda")
 
 
-class TorchEngine(PackedTreeEngine):
+class TorchEngine(WorkingAheadEngine):
     """Runs the weights that `adprior_build.torch_model` writes.
 
     Attributes:
@@ -46,6 +46,7 @@ class TorchEngine(PackedTreeEngine):
         head_ids: Sequence[int] = (),
         device: str = "cpu",
         products: str = SINGLE_PRECISION,
+        works_ahead: bool | None = None,
     ) -> None:
         """Load the model.
 
@@ -56,6 +57,8 @@ class TorchEngine(PackedTreeEngine):
             head_ids: Tokens that all prompts begin with; the model reads them once, here.
             device: ``cpu`` or ``cuda``.
             products: How matrices are multiplied, one of `registry.TORCH`'s.
+            works_ahead: Whether it takes a search's first step before the search asks for it; None
+                does so on a device that the host need not wait for: not on the CPU.
 
         Raises:
             ArtefactError: The files are not such a model.
@@ -80,6 +83,7 @@ class TorchEngine(PackedTreeEngine):
                 vocabulary=of.vocabulary,
                 max_positions=of.max_positions,
                 head_ids=head_ids,
+                works_ahead=device != "cpu" if works_ahead is None else works_ahead,
             )
         except RuntimeError as error:  # too little memory, on either device, among others
             raise EnvironmentProblemError(f"device {device}: {first_line(error)}") from error

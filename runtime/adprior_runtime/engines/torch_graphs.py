@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 
-from adprior_runtime.engines.joined_pass import PassSizes
+Sizes = TypeVar("Sizes")
+"""What says which kernels a pass runs, and on how many numbers; hashable."""
 
-Compute = Callable[[PassSizes, torch.Tensor], torch.Tensor]
+Outputs = tuple[torch.Tensor, ...]
+Compute = Callable[[Sizes, torch.Tensor], Outputs]
 """Computes log-probabilities from the sizes of a pass and its numbers on the device."""
 
 _USES_BEFORE: Final = 2
@@ -29,8 +31,8 @@ class Recording(Protocol):
         """Run the kernels again."""
 
 
-Record = Callable[[Callable[[], torch.Tensor]], tuple[Recording, torch.Tensor]]
-"""Records what a function does; returns the recording and the tensor that it fills."""
+Record = Callable[[Callable[[], Outputs]], tuple[Recording, Outputs]]
+"""Records what a function does; returns the recording and the tensors that it fills."""
 
 
 class GpuRecorder:
@@ -42,21 +44,21 @@ class GpuRecorder:
     def __init__(self) -> None:
         self._memory = torch.cuda.graph_pool_handle()
 
-    def __call__(self, compute: Callable[[], torch.Tensor]) -> tuple[Recording, torch.Tensor]:
+    def __call__(self, compute: Callable[[], Outputs]) -> tuple[Recording, Outputs]:
         """See `Record`."""
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self._memory):
-            output = compute()
-        return graph, output
+            outputs = compute()
+        return graph, outputs
 
 
 class _Recorded(NamedTuple):
     recording: Recording
     given: torch.Tensor
-    output: torch.Tensor
+    outputs: Outputs
 
 
-class ReplayedPasses:
+class ReplayedPasses(Generic[Sizes]):
     """Computes passes, from a recording if there is one.
 
     Args:
@@ -64,13 +66,13 @@ class ReplayedPasses:
         make_record: Makes what records it.
     """
 
-    def __init__(self, compute: Compute, make_record: Callable[[], Record]) -> None:
+    def __init__(self, compute: Compute[Sizes], make_record: Callable[[], Record]) -> None:
         self._compute, self._make_record = compute, make_record
         self._record = make_record()
-        self._uses: Counter[PassSizes] = Counter()
-        self._recorded: dict[PassSizes, _Recorded] = {}
+        self._uses: Counter[Sizes] = Counter()
+        self._recorded: dict[Sizes, _Recorded] = {}
 
-    def run(self, sizes: PassSizes, given: torch.Tensor) -> torch.Tensor:
+    def run(self, sizes: Sizes, given: torch.Tensor) -> Outputs:
         """Compute a pass; the answer is valid until the next call."""
         if sizes not in self._recorded:
             self._uses[sizes] += 1
@@ -80,12 +82,12 @@ class ReplayedPasses:
                 longest_unused = next(iter(self._recorded))
                 del self._recorded[longest_unused], self._uses[longest_unused]
             kept = given.clone()
-            recording, output = self._record(lambda: self._compute(sizes, kept))
-            self._recorded[sizes] = _Recorded(recording, kept, output)
+            recording, outputs = self._record(lambda: self._compute(sizes, kept))
+            self._recorded[sizes] = _Recorded(recording, kept, outputs)
         found = self._recorded[sizes] = self._recorded.pop(sizes)  # now the last one used
         found.given.copy_(given)
         found.recording.replay()
-        return found.output
+        return found.outputs
 
     def forget(self) -> None:
         """Drop all recordings and their working memory: what they point to has moved."""

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final, Self
+from functools import partial
+from typing import Any, Final, Self
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 
+from adprior_runtime.catalogue.first_tokens import FirstTokens
 from adprior_runtime.engines.architecture import Architecture
 from adprior_runtime.engines.base import LogProbs
-from adprior_runtime.engines.joined_pass import JoinedPass, PassSizes, join_passes
+from adprior_runtime.engines.joined_pass import JoinedPass, PassSizes, join_passes, power_of_two
 from adprior_runtime.engines.packed_tree import UserPass
 from adprior_runtime.engines.pass_loop import MOST_SEARCHES
+from adprior_runtime.engines.prompt_pass import PromptPass, StepSizes
 from adprior_runtime.engines.torch_cache import CacheBlock, DeviceCache, PassCache, neighbours
 from adprior_runtime.engines.torch_decoder import PassTensors, TorchDecoder
+from adprior_runtime.engines.torch_first_step import DeviceStep, DeviceTokens, Prompts
 from adprior_runtime.engines.torch_graphs import Record, ReplayedPasses
 from adprior_runtime.engines.torch_weights import DecoderWeights
 from adprior_runtime.errors import DeviceFullError, DeviceLostError
@@ -46,8 +51,9 @@ class TorchPasses:
     ) -> None:
         self._device = device
         self._decoder = TorchDecoder(of, weights)
-        self._replayed: ReplayedPasses | None = None
+        self._replayed: ReplayedPasses[tuple[PassSizes, DeviceStep | None]] | None = None
         self._spare: DeviceCache | None = None
+        self._tokens: MutableMapping[FirstTokens, DeviceTokens] = WeakKeyDictionary()
         if make_record is None:
             self._block = CacheBlock(of, device)
         else:  # the prompts' common head and padding users have a slot each
@@ -62,7 +68,7 @@ class TorchPasses:
         """See `Passes.empty_cache`."""
         return DeviceCache(self._block)
 
-    def start(self, parts: Sequence[UserPass]) -> Callable[[], list[LogProbs]]:
+    def start(self, parts: Sequence[UserPass]) -> Callable[[], list[Any]]:
         """See `JoinablePasses.start`. A CPU computes when it is waited for.
 
         Raises:
@@ -74,43 +80,74 @@ class TorchPasses:
             with _device_faults(self._device):
                 answer = self._start(parts)
 
-        def wait() -> list[LogProbs]:
+        def wait() -> list[Any]:
             with _device_faults(self._device):
-                return (answer or self._start(parts)).read()
+                return (answer or self._start(parts))()
 
         return wait
 
     @torch.inference_mode()
-    def _start(self, parts: Sequence[UserPass]) -> _Answer:
+    def _start(self, parts: Sequence[UserPass]) -> Callable[[], list[Any]]:
+        """Queue a pass; return a function that waits for its answers."""
         passes, slots = [part.tree_pass for part in parts], [part.cache.slot for part in parts]
         sizes = PassSizes.of(passes)
         if self._replayed is not None:
             sizes = sizes.rounded_up()
-        self._block.make_room(sizes.longest)
+        prompts = [part for part in parts if isinstance(part, PromptPass)]  # all, or none
+        step = self._first_step(prompts) if prompts else None
+        self._block.make_room(sizes.longest + (step.sizes.width if step else 0))
         spare = self._spare.slot if self._spare else slots[0]
         flat = torch.from_numpy(join_passes(passes, slots, sizes, spare))
         if self._device.type == "cuda":  # from other memory, the copy would wait for earlier passes
             flat = flat.pin_memory()
         given = flat.to(self._device, non_blocking=True)
         if self._replayed is not None:
-            log_probs = self._replayed.run(sizes, given)
+            found, *kept = self._replayed.run((sizes, step), given)
+            kept = [each[: len(parts)].clone() for each in kept]
         else:
-            log_probs = self._compute(sizes, given, neighbours(slots))
+            found, *kept = self._compute((sizes, step), given, neighbours(slots))
         for part in parts:
             if part.keep:
                 part.cache.keep(len(part.tree_pass.token_ids))
-        return _Answer.of(log_probs, [len(each.pair_tokens) for each in passes])
+        if step is None:
+            return _Answer.of(found, [len(each.pair_tokens) for each in passes]).read
+        answer = _Answer.of(found[: len(parts)].flatten(), [found.shape[1]] * len(parts))
+        return lambda: [
+            step.answer(row, part.first, partial(self._fetch, log_probs))
+            for row, part, log_probs in zip(answer.read(), prompts, kept[0], strict=True)
+        ]
+
+    def _first_step(self, prompts: Sequence[PromptPass]) -> DeviceStep:
+        first, width = prompts[0].first, max(part.width for part in prompts)
+        if first not in self._tokens:
+            self._tokens[first] = DeviceTokens.of(first, self._device)
+        if self._replayed is not None:
+            width = power_of_two(width)
+        return DeviceStep(self._tokens[first], StepSizes.of(first, width))
+
+    def _fetch(self, values: torch.Tensor) -> LogProbs:
+        """Return values of the device, when all that was queued is done."""
+        with _device_faults(self._device):
+            found: LogProbs = values.cpu().numpy()
+        return found
 
     def _compute(
-        self, sizes: PassSizes, flat: torch.Tensor, read: slice | None = None
-    ) -> torch.Tensor:
-        """Return the log-probabilities, float32 [pairs], without waiting for the device.
+        self,
+        plan: tuple[PassSizes, DeviceStep | None],
+        flat: torch.Tensor,
+        read: slice | None = None,
+    ) -> tuple[torch.Tensor, ...]:
+        """Run a pass without waiting for the device.
 
         Args:
-            sizes: Of the pass.
+            plan: The sizes of the pass, and what follows it if it reads prompts.
             flat: From `join_passes`, on the device.
             read: See `PassCache`.
+
+        Returns:
+            The log-probabilities, float32 [pairs]; of prompts what `DeviceStep.run` returns.
         """
+        sizes, step = plan
         given = JoinedPass.of(flat.long(), sizes)
         cache = PassCache(
             self._block, given.slots, given.starts, given.positions, sizes.longest, read
@@ -122,7 +159,11 @@ class TorchPasses:
             PassTensors(token_ids=given.token_ids, positions=given.positions, visible=visible),
         )
         wanted = stream.flatten(0, 1)[given.wanted]
-        return self._decoder.log_probs(wanted, given.pair_rows, given.pair_tokens)
+        if step is None:
+            return (self._decoder.log_probs(wanted, given.pair_rows, given.pair_tokens),)
+        lengths = given.visible.amax(dim=1)  # a prompt's last token sees all of it
+        prompts = Prompts(given.slots, lengths, sizes.longest, wanted, read)
+        return step.run(self._decoder, self._block, prompts)
 
 
 @dataclass(frozen=True, slots=True)

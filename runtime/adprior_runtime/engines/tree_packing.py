@@ -2,60 +2,46 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
-from adprior_runtime.compiled import Int64Array, compiled
-
-
-class PackedNodes(NamedTuple):
-    """A tree with its new nodes, and what `adprior_runtime.engines.tree_pass.TreePass` holds.
-
-    Attributes:
-        parents: int64 [nodes], the node that each node continues, -1 for the root.
-        positions: int64 [prompt + nodes].
-        visible: int64 [new].
-        seen: int64 [new, deepest], each node itself first, then its ancestors, padded with itself.
-        wanted: int64 [wanted].
-        pair_rows: int64 [pairs].
-        unknown: How many of the next tokens are not in the vocabulary.
-    """
-
-    parents: Int64Array
-    positions: Int64Array
-    visible: Int64Array
-    seen: Int64Array
-    wanted: Int64Array
-    pair_rows: Int64Array
-    unknown: int
+from adprior_runtime.compiled import Int64Array, WrittenInt64, compiled
 
 
 @compiled
 def pack_nodes(
+    tree: WrittenInt64,
+    places: WrittenInt64,
     parents: Int64Array,
     positions: Int64Array,
+    tokens: Int64Array,
     above: Int64Array,
     rows: Int64Array,
     next_tokens: Int64Array,
     vocabulary: int,
-) -> PackedNodes:
+) -> tuple[Int64Array, int, int, int]:
     """Add nodes to a tree, and tell which positions each sees.
 
     Args:
-        parents: int64 [nodes], of the tree so far.
-        positions: int64 [prompt + nodes], likewise.
+        tree: int64 [nodes + new], gets ``parents`` of the tree with its new nodes.
+        places: int64 [prompt + nodes + new], gets their ``positions``.
+        parents: int64 [nodes], the node that each node of the tree continues, -1 for the root.
+        positions: int64 [prompt + nodes], the position of each token of prompt and tree.
+        tokens: int64 [new], the new nodes' tokens.
         above: int64 [new], the node that each new one continues, -1 for the root.
         rows: int64 [pairs], one or more indices of new nodes.
         next_tokens: int64 [pairs].
         vocabulary: Number of tokens that the model knows.
 
+    Returns:
+        The numbers of the pass, see `adprior_runtime.engines.tree_pass.TreePass`; the columns of
+        its ``seen``, in which each node stands first, then its ancestors, padded with the node; its
+        wanted rows; and how many of the next tokens are not in the vocabulary.
+
     Raises:
         ValueError: A new node comes before its parent.
     """
-    old, new = len(parents), len(above)
+    old, new, pairs = len(parents), len(above), len(rows)
     prompt = len(positions) - old
-    tree, places = np.empty(old + new, np.int64), np.empty(prompt + old + new, np.int64)
     for node in range(old + new):
         tree[node] = parents[node] if node < old else above[node - old]
     for place, position in enumerate(positions):
@@ -67,25 +53,30 @@ def pack_nodes(
         depth = places[prompt + tree[node]] + 1 - prompt if tree[node] >= 0 else 0
         places[prompt + node] = prompt + depth
         deepest = max(deepest, depth)
-    seen = np.empty((new, deepest + 1), np.int64)
-    visible = np.empty(new, np.int64)
-    for row in range(new):
-        visible[row] = prompt
-        node = old + row
-        for column in range(deepest + 1):
-            seen[row, column] = prompt + (node if node >= 0 else old + row)
-            node = tree[node] if node >= 0 else -1
     number = np.zeros(new, np.int64)  # of each wanted node among the wanted ones, from 1
     for row in rows:
         number[row] = 1
-    wanted, count = np.empty(new, np.int64), 0
+    wanted = 0
+    for marked in number:
+        wanted += marked
+    columns = deepest + 1
+    numbers = np.empty(new * (3 + columns) + wanted + 2 * pairs, np.int64)
+    for row in range(new):
+        numbers[row], numbers[new + row] = tokens[row], places[prompt + old + row]
+        numbers[2 * new + row] = prompt
+        node = old + row
+        for column in range(columns):
+            place = 3 * new + row * columns + column
+            numbers[place] = prompt + (node if node >= 0 else old + row)
+            node = tree[node] if node >= 0 else -1
+    begin, count = new * (3 + columns), 0
     for row in range(new):
         if number[row]:
-            wanted[count] = row
+            numbers[begin + count] = row
             count += 1
             number[row] = count
-    pair_rows, unknown = np.empty_like(rows), 0
+    begin, unknown = begin + wanted, 0
     for pair, row in enumerate(rows):
-        pair_rows[pair] = number[row] - 1
+        numbers[begin + pair], numbers[begin + pairs + pair] = number[row] - 1, next_tokens[pair]
         unknown += not 0 <= next_tokens[pair] < vocabulary
-    return PackedNodes(tree, places, visible, seen, wanted[:count], pair_rows, unknown)
+    return numbers, columns, wanted, unknown

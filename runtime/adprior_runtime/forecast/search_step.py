@@ -115,12 +115,9 @@ class SearchStep:
         room = self._engine.max_positions - self._manifest.longest_name_tokens - 1
         prompt_ids = list(islice(cycle(head), max(1, min(len(head) + _WARM_UP_TOKENS, room))))
         top_k = self.limits.default_top_k
-        TrieSearch(
-            self._engine,
-            self._trie,
-            read_prompt(self._engine, self._trie, prompt_ids),
-            replace(self._settings.for_top_k(top_k), mode=SearchMode.BEAM),
-        ).run(top_k)
+        settings = replace(self._settings.for_top_k(top_k), mode=SearchMode.BEAM)
+        prefilled = read_prompt(self._engine, self._trie, prompt_ids, settings.width)
+        TrieSearch(self._engine, self._trie, prefilled, settings).run(top_k)
 
     def run(
         self,
@@ -145,12 +142,13 @@ class SearchStep:
             InvalidRequestError: The prompt has too many tokens, or an unknown one.
         """
         excluded = self._advertisers.rows_of(excluded_ids)
+        settings = self._settings.for_top_k(top_k, beam_width)
         stop_if_cancelled(is_cancelled)
         search = TrieSearch(
             self._engine,
             self._trie,
-            read_prompt(self._engine, self._trie, prompt_ids),
-            self._settings.for_top_k(top_k, beam_width),
+            read_prompt(self._engine, self._trie, prompt_ids, settings.width),
+            settings,
             excluded_rows=excluded[excluded >= 0],
             is_cancelled=is_cancelled,
         )

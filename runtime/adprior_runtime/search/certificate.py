@@ -77,6 +77,10 @@ class Standing:
         """
         bar, most = self._bar(self._verdict(tree)), self._trie.most_paths
         table = tree.prefixes
+        if most == 1:
+            table.reach(count + 1)
+        else:  # rivals may have names anywhere
+            table.take_in_others()
         chosen = blocking(table.scores, table.kinds, count, most, bar)
         if most > 1 and len(chosen) < count:
             extra = np.setdiff1d(self._prefixes_of_rivals(tree, bar), chosen)
@@ -99,6 +103,7 @@ class Standing:
     def _verdict(self, tree: SearchTree) -> Verdict:
         """Return the verdict, made anew after an expansion."""
         if self._latest is None or self._latest[0] != tree.extended_tokens:
+            tree.prefixes.reach(self._trie.most_paths)
             verdict = judge(
                 *self._names,
                 *tree.prefixes.columns,

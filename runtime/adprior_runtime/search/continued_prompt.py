@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from adprior_runtime.engines.base import ROOT, Engine, LogProbs
+from adprior_runtime.engines.base import ROOT, Engine, FirstStep, LogProbs
+from adprior_runtime.engines.ranked_tokens import RankedTokens
 
 
 class ContinuedPrompt(Engine[Any]):
@@ -29,15 +30,18 @@ class ContinuedPrompt(Engine[Any]):
         self._first = nodes
 
     def prefill(
-        self, prompt_ids: Sequence[int], next_tokens: npt.ArrayLike
-    ) -> tuple[Any, LogProbs]:
+        self,
+        prompt_ids: Sequence[int],
+        next_tokens: npt.ArrayLike,
+        first_step: FirstStep | None = None,  # noqa: ARG002  this is no prompt's end
+    ) -> tuple[Any, RankedTokens]:
         """Read the further tokens, one or more; see `Engine.prefill`."""
         last = self._first + len(prompt_ids)
         chain = [ROOT, *range(self._first, last - 1)]
         rows = np.full(np.shape(next_tokens), len(prompt_ids) - 1)
         log_probs = self._engine.extend(self._state, prompt_ids, chain, rows, next_tokens)
         self._first = last
-        return self._state, log_probs
+        return self._state, RankedTokens.of(log_probs)
 
     def extend(
         self,

@@ -5,14 +5,13 @@ Compiled functions; `adprior_runtime.search.tree` calls them.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 
 from adprior_runtime.compiled import (
     Float32Array,
     Float64Array,
-    Int8Array,
     Int32Array,
     Int64Array,
     WrittenFloat64,
@@ -32,21 +31,6 @@ EXPANDED: Final = 3
 """A prefix whose token has gone through the model, so that its children have scores."""
 
 
-class Expansion(NamedTuple):
-    """A pass that is to be run. Each array that a compiled function returns costs a microsecond.
-
-    Attributes:
-        prefixes: int64 [3, n], the prefixes to expand, level by level: their trie nodes, their last
-            tokens, and the engine's number of the node that each continues.
-        children: int64 [4, c], their children in the trie: their nodes, their last tokens, the
-            position of each one's parent among the prefixes, rising, and their kinds. `EXPANDED`
-            are those that are among the prefixes themselves.
-    """
-
-    prefixes: Int64Array
-    children: Int64Array
-
-
 @part_of_compiled
 def _kind(offsets: Int32Array, dead: Int64Array, node: int) -> int:
     if len(dead):
@@ -55,21 +39,6 @@ def _kind(offsets: Int32Array, dead: Int64Array, node: int) -> int:
             return EXCLUDED
     # `leaf_advertiser` tells leaves too, but is in other memory pages.
     return FOUND if offsets[node] == offsets[node + 1] else OPEN
-
-
-@compiled
-def kinds_of(offsets: Int32Array, dead: Int64Array, nodes: Int64Array) -> Int8Array:
-    """Return what trie nodes are that are not expanded: `OPEN`, `FOUND` or `EXCLUDED`.
-
-    Args:
-        offsets: The trie's.
-        dead: Nodes whose names all belong to excluded advertisers, rising.
-        nodes: int64 [n].
-    """
-    kinds = np.empty(len(nodes), np.int8)
-    for place, node in enumerate(nodes):
-        kinds[place] = _kind(offsets, dead, node)
-    return kinds
 
 
 @part_of_compiled
@@ -107,19 +76,25 @@ def plan(
     first: int,
     most: int,
     deepest: int,
-) -> Expansion:
-    """Return the pass that expands prefixes, and further levels below them if they are small.
+) -> tuple[Int64Array, Int64Array]:
+    """Plan the pass that expands prefixes, and further levels below them if they are small.
 
     Args:
         offsets: The trie's.
         child_tokens: Likewise.
-        dead: As in `kinds_of`.
+        dead: Nodes whose names all belong to excluded advertisers, rising.
         nodes: int64 [scored], trie nodes of the prefixes that have a score.
         parents: int64 [scored], the engine's number of the node that each continues.
         chosen: int64 [chosen], positions of the prefixes to expand.
         first: The engine's number of the first of them.
         most: Most prefixes of a further level.
         deepest: The tokens of the longest name.
+
+    Returns:
+        int64 [3, n], the prefixes to expand, level by level: their trie nodes, their last tokens,
+        and the engine's number of the node that each continues. int64 [4, c], their children in the
+        trie: their nodes, their last tokens, the position of each one's parent among the prefixes,
+        rising, and their kinds. `EXPANDED` are those that are among the prefixes themselves.
     """
     expanded, last_level = _with_small_levels(offsets, dead, nodes[chosen], most, deepest)
     prefixes = np.empty((3, len(expanded)), np.int64)
@@ -141,7 +116,58 @@ def plan(
             children[0, place], children[1, place] = child, child_tokens[child - 1]
             children[2, place], children[3, place] = row, kind
             place += 1
-    return Expansion(prefixes, children)
+    return prefixes, children
+
+
+@part_of_compiled
+def _raised(log_prob: float, floor: float) -> float:
+    return max(floor, log_prob)
+
+
+@part_of_compiled
+def _is_wrong(log_prob: float) -> bool:
+    return not log_prob < np.inf  # also NaN
+
+
+@compiled
+def begin(
+    nodes: WrittenInt64,
+    scores: WrittenFloat64,
+    kinds: WrittenInt8,
+    parents: WrittenInt64,
+    offsets: Int32Array,
+    dead: Int64Array,
+    places: Int64Array,
+    log_probs: Float32Array,
+    floor: float,
+) -> tuple[int, int, int]:
+    """Write children of the root into the first rows of a table.
+
+    Args:
+        nodes: As in `take_in`; the next three likewise.
+        scores: Likewise.
+        kinds: Likewise.
+        parents: Likewise.
+        offsets: The trie's.
+        dead: As in `plan`.
+        places: int64 [n], where the children are among all of the root's.
+        log_probs: float32 [n], theirs.
+        floor: Lower log-probabilities are raised to this.
+
+    Returns:
+        How many log-probabilities are NaN or +inf, how many of the children are names, and how many
+        are open and more probable than the least probable one.
+    """
+    least, wrong, names, certain = np.inf, 0, 0, 0
+    for row, place in enumerate(places):
+        wrong += _is_wrong(log_probs[row])
+        nodes[row], parents[row] = place + 1, -1
+        scores[row], kinds[row] = _raised(log_probs[row], floor), _kind(offsets, dead, place + 1)
+        least = min(least, scores[row])
+        names += kinds[row] == FOUND
+    for row in range(len(places)):
+        certain += scores[row] > least and kinds[row] == OPEN
+    return wrong, names, certain
 
 
 @compiled
@@ -155,33 +181,39 @@ def take_in(
     children: Int64Array,
     rows: Int64Array,
     new_kinds: Int64Array,
-    log_probs: Float64Array,
+    log_probs: Float32Array,
+    floor: float,
     first: int,
-) -> int:
+) -> tuple[int, int, int, int]:
     """Write the children that a pass has scored behind the prefixes that have scores.
-
-    Returns the number of names found.
 
     Args:
         nodes: int64 [room], trie nodes of all prefixes that have a score.
-        scores: float64 [room].
+        scores: float64 [room], their log-probabilities.
         kinds: int8 [room].
-        parents: int64 [room], the engine's number of the node that each continues.
+        parents: int64 [room], the engine's number of the node that each continues, -1 for the root.
         count: How many there are.
         chosen: int64 [chosen], positions of the prefixes that were chosen for the pass.
         children: int64 [c], the children's nodes, from `plan`.
         rows: int64 [c], their parents' positions.
         new_kinds: int64 [c], their kinds.
-        log_probs: float64 [c], each child's log-probability after its parent.
+        log_probs: float32 [c], each child's log-probability after its parent.
+        floor: Lower log-probabilities are raised to this.
         first: The engine's number of the first new node.
+
+    Returns:
+        How many log-probabilities are NaN or +inf, how many names are found, how many new prefixes
+        are open, and how many of the chosen ones continue the root.
     """
-    above = np.empty(rows[-1] + 1)  # the scores of the pass's nodes
+    above, firsts = np.empty(rows[-1] + 1), 0  # the scores of the pass's nodes
     for place, position in enumerate(chosen):
+        firsts += parents[position] < 0
         above[place] = scores[position]
         kinds[position] = EXPANDED
-    level, names = len(chosen), 0
+    level, wrong, names, opened = len(chosen), 0, 0, 0
     for child, row in enumerate(rows):
-        score = above[row] + log_probs[child]
+        wrong += _is_wrong(log_probs[child])
+        score = above[row] + _raised(log_probs[child], floor)
         if new_kinds[child] == EXPANDED:
             above[level] = score
             level += 1
@@ -189,7 +221,8 @@ def take_in(
         kinds[count + child] = new_kinds[child]
         parents[count + child] = first + row
         names += new_kinds[child] == FOUND
-    return names
+        opened += new_kinds[child] == OPEN
+    return wrong, names, opened, firsts
 
 
 @compiled
@@ -202,6 +235,6 @@ def finite(log_probs: Float32Array, floor: float) -> tuple[Float64Array, int]:
     """
     raised, wrong = np.empty(len(log_probs)), 0
     for place, value in enumerate(log_probs):
-        raised[place] = max(floor, value)
-        wrong += not value < np.inf  # also counts NaN
+        raised[place] = _raised(value, floor)
+        wrong += _is_wrong(value)
     return raised, wrong

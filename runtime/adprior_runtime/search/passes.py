@@ -43,7 +43,7 @@ class ForwardPasses:
         parents: _Int64Array,
         rows: _Int64Array,
         next_tokens: _Int64Array,
-    ) -> _Float64Array:
+    ) -> LogProbs:
         """Append tokens to nodes, in passes of about the same size.
 
         Args:
@@ -53,11 +53,12 @@ class ForwardPasses:
             next_tokens: int64 [m].
 
         Returns:
-            The log-probability of each of ``next_tokens`` after its row: float64 [m].
+            The log-probability of each of ``next_tokens`` after its row, as the engine gives it:
+            float32 [m].
         """
         if len(token_ids) <= self.most_tokens:
             return self._pass(token_ids, parents, rows, next_tokens, keep=True)
-        found, start = np.empty(len(rows)), 0
+        found, start = np.empty(len(rows), dtype=np.float32), 0
         while start < len(token_ids):
             part = slice(start, start + even_share(len(token_ids) - start, self.most_tokens))
             here = slice(*np.searchsorted(rows, [part.start, part.stop]))
@@ -74,14 +75,18 @@ class ForwardPasses:
         rows: _Int64Array,
         next_tokens: _Int64Array,
     ) -> _Float64Array:
-        """Return what `extend` returns, from one pass that keeps no new nodes.
+        """Return what `extend` returns, in double precision, from a pass that keeps no new nodes.
 
         Raises:
+            ModelOutputError: One is NaN or +inf.
             ValueError: There are more tokens than a pass may have.
         """
         if len(token_ids) > self.most_tokens:
             raise ValueError(f"try_out: {len(token_ids)} tokens, a pass holds {self.most_tokens}")
-        return self._pass(token_ids, parents, rows, next_tokens, keep=False)
+        log_probs = self._pass(token_ids, parents, rows, next_tokens, keep=False)
+        found, wrong = finite(log_probs, LEAST_LOG_PROB)
+        require_numbers(wrong, len(found))
+        return found
 
     def _pass(
         self,
@@ -91,10 +96,10 @@ class ForwardPasses:
         next_tokens: _Int64Array,
         *,
         keep: bool,
-    ) -> _Float64Array:
+    ) -> LogProbs:
         self._before_pass()
         found = self._engine.extend(self._state, token_ids, parents, rows, next_tokens, keep=keep)
-        return checked_log_probs(found, len(next_tokens))
+        return for_compiled(found, len(next_tokens))
 
 
 def even_share(tokens: int, most: int) -> int:
@@ -106,26 +111,32 @@ def even_share(tokens: int, most: int) -> int:
     return -(-tokens // passes)
 
 
-def checked_log_probs(log_probs: LogProbs, expected: int) -> _Float64Array:
-    """Return log-probabilities as finite numbers in double precision.
+def for_compiled(log_probs: LogProbs, expected: int) -> LogProbs:
+    """Return log-probabilities as compiled functions take them, which check no bounds.
 
     Args:
         log_probs: float32 [expected], from an engine.
-        expected: How many were asked for. Compiled functions check no bounds.
+        expected: How many were asked for.
 
     Raises:
-        ModelOutputError: There are fewer or more, or one is NaN or +inf.
+        ModelOutputError: There are fewer or more.
     """
-    if np.shape(log_probs) != (expected,):
+    if log_probs.shape != (expected,):
         raise ModelOutputError(
-            f"the language model's log-probabilities: found an array of {np.shape(log_probs)}, "
+            f"the language model's log-probabilities: found an array of {log_probs.shape}, "
             f"expected ({expected},)"
         )
-    given = np.ascontiguousarray(log_probs, dtype=np.float32)
-    found, wrong = finite(given, LEAST_LOG_PROB)
+    return np.ascontiguousarray(log_probs, dtype=np.float32)
+
+
+def require_numbers(wrong: int, count: int) -> None:
+    """Refuse log-probabilities of which ``wrong`` of ``count`` are NaN or +inf.
+
+    Raises:
+        ModelOutputError: There are such.
+    """
     if wrong:
         raise ModelOutputError(
-            f"the language model's log-probabilities: found NaN or +inf in {wrong} of "
-            f"{len(log_probs)}, expected at most 0"
+            f"the language model's log-probabilities: found NaN or +inf in {wrong} of {count}, "
+            "expected at most 0"
         )
-    return found

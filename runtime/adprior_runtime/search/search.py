@@ -106,11 +106,10 @@ class TrieSearch:
                     break
                 tree.expand(chosen, min(_ROUND_LEVEL, self._settings.width))
                 exact = standing.is_exact(tree)
-        leaves, scores = tree.prefixes.found()
-        order = np.argsort(-scores, kind="stable")
+        leaves, log_probs = tree.prefixes.found()
         return SearchResult(
-            leaves=leaves[order].astype(np.int32),
-            log_probs=scores[order],
+            leaves=leaves.astype(np.int32),
+            log_probs=log_probs,
             frontier_log_mass=tree.prefixes.log_mass_outside(),
             extended_tokens=tree.extended_tokens,
             exact=exact,
@@ -146,16 +145,15 @@ class TrieSearch:
         All prefixes that a pass leaves open have one depth, and no other open prefix has it. The
         beam's next prefixes are chosen among them.
         """
-        tree, width = self._tree, self._settings.width
-        first = 0
-        while first < len(tree.prefixes.nodes):
-            table = tree.prefixes
+        tree, table, width = self._tree, self._tree.prefixes, self._settings.width
+        table.reach(width)
+        table.newest = 0
+        while table.newest < len(table.nodes):
             # Prefixes below the threshold cannot be among the best.
             bar = standing.threshold(tree)
-            chosen = largest_open(table.scores, table.kinds, first, width, bar)
+            chosen = largest_open(table.scores, table.kinds, table.newest, width, bar)
             if len(chosen) == 0:
                 return
-            first = len(table.nodes)
             tree.expand(chosen, width)
 
     def score(self, rows: npt.ArrayLike, *, token_budget: int | None = None) -> CandidateScores:

@@ -14,31 +14,37 @@ import numpy as np
 import numpy.typing as npt
 
 from adprior_runtime.catalogue.trie import Int64Array, Trie
-from adprior_runtime.engines.base import ROOT, Engine, LogProbs
-from adprior_runtime.search.expansion import EXPANDED, kinds_of, plan
-from adprior_runtime.search.passes import ForwardPasses, checked_log_probs
+from adprior_runtime.engines.base import ROOT, Engine, FirstStep
+from adprior_runtime.engines.ranked_tokens import RankedTokens
+from adprior_runtime.search.expansion import EXPANDED, plan
+from adprior_runtime.search.passes import ForwardPasses
 from adprior_runtime.search.prefixes import Prefixes
 
 _Float64Array = npt.NDArray[np.float64]
 _BoolArray = npt.NDArray[np.bool_]
 _NO_NODES: Final = np.zeros(0, dtype=np.int64)
 
-Prefilled = tuple[Any, LogProbs]
+Prefilled = tuple[Any, RankedTokens]
 """From `read_prompt`: an engine's state, and the log-probabilities of names' first tokens."""
 
 
-def read_prompt(engine: Engine[Any], trie: Trie, prompt_ids: Sequence[int]) -> Prefilled:
+def read_prompt(
+    engine: Engine[Any], trie: Trie, prompt_ids: Sequence[int], width: int = 0
+) -> Prefilled:
     """Put a prompt through the model, and ask for the tokens that begin a name of the trie.
 
     Args:
         engine: The language model.
         trie: The catalogue's names.
         prompt_ids: The prompt's tokens.
+        width: The width of the beam that will search, 0 if it is not known. An engine may begin
+            with it; the result of the search does not depend on it.
 
     Raises:
         InvalidRequestError: As `Engine.prefill`.
     """
-    return engine.prefill(prompt_ids, trie.child_tokens[: len(trie.first_nodes)])
+    first = trie.first_tokens
+    return engine.prefill(prompt_ids, first.token_ids, FirstStep(first, width))
 
 
 class SearchTree:
@@ -68,17 +74,13 @@ class SearchTree:
             before_pass: Called before each forward pass; an exception ends the search.
         """
         self._trie = trie
-        state, log_probs = prefilled
+        state, ranked = prefilled
         self._passes = ForwardPasses(engine, state, before_pass)
         self.excluded_rows = excluded_rows
         self._dead = self._nodes_of_excluded_only()
         self.extended_tokens = 0
         self._expanded: list[Int64Array] = []
-        kinds = trie.first_leaves.view(np.int8)  # FOUND is 1, OPEN is 0
-        if len(self._dead):
-            kinds = kinds_of(trie.offsets, self._dead, trie.first_nodes)
-        scores = checked_log_probs(log_probs, len(trie.first_nodes))
-        self.prefixes = Prefixes(trie.first_nodes, scores, kinds)
+        self.prefixes = Prefixes(trie, self._dead, ranked)
 
     @property
     def expanded_nodes(self) -> Int64Array:
@@ -182,6 +184,7 @@ class SearchTree:
     def _unexpanded(self) -> tuple[Int64Array, _Float64Array]:
         """Return all nodes that have a score and are not expanded, rising, and their scores."""
         table = self.prefixes
+        table.take_in_others()
         places = (table.kinds != EXPANDED).nonzero()[0]
         places = places[np.argsort(table.nodes[places])]
         return table.nodes[places], table.scores[places]

@@ -86,7 +86,7 @@ def search_beams(
     """
     everything = np.arange(vocabulary)
     state, first = engine.prefill(prompt, everything)
-    log_probs = first[None].astype(np.float64)
+    log_probs = first.read_all()[None].astype(np.float64)
     live, nodes = [Beam((), 0.0)], np.array([ROOT])
     finished: list[Beam] = []
     extended = 0

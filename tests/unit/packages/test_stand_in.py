@@ -89,10 +89,10 @@ def test_the_search_stops_once_a_full_beam_width_has_ended(stand_in: Any) -> Non
     state, first = engine.prefill((2, 3), np.arange(VOCABULARY))
     assert state is not None
     (only,) = stand_in.search_beams(
-        engine, VOCABULARY, (2, 3), width=1, length=4, end_id=int(first.argmax())
+        engine, VOCABULARY, (2, 3), width=1, length=4, end_id=int(first.read_all().argmax())
     )
     assert only.tokens == ()
-    assert math.isclose(only.log_prob, float(first.max()), abs_tol=1e-6)
+    assert math.isclose(only.log_prob, float(first.read_all().max()), abs_tol=1e-6)
 
 
 @pytest.fixture(scope="module")

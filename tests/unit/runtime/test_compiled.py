@@ -14,7 +14,7 @@ from numba.core.registry import CPUDispatcher
 from adprior_runtime import compiled as module
 from adprior_runtime.compiled import Int64Array, WrittenInt64, compiled
 from adprior_runtime.engines import joined_pass, tree_packing
-from adprior_runtime.search import expansion, ranking
+from adprior_runtime.search import expansion, outcome, ranking
 
 READ_ONLY = np.arange(3)
 READ_ONLY.flags.writeable = False
@@ -27,7 +27,7 @@ def _doubled(numbers: Int64Array, into: WrittenInt64, factor: float) -> int:
 
 
 def _functions() -> list[Any]:
-    modules = (expansion, ranking, tree_packing, joined_pass)
+    modules = (expansion, outcome, ranking, tree_packing, joined_pass)
     found = [each for room in modules for each in vars(room).values()]
     return [each for each in found if isinstance(each, CPUDispatcher)]
 
@@ -82,8 +82,9 @@ def test_a_compiled_function_takes_no_number_from_another_file() -> None:
             if isinstance(source.__globals__.get(name), int | float)
         )
         assert not list(numbers), source
-    for name in ("OPEN", "FOUND"):
-        assert getattr(ranking, name) == getattr(expansion, name)
+    for room in (ranking, outcome):
+        for name in {"OPEN", "FOUND", "EXCLUDED"} & {*vars(room)}:
+            assert getattr(room, name) == getattr(expansion, name)
 
 
 def test_a_compiled_function_calls_none_of_another_file() -> None:

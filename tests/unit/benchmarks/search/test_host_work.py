@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from adprior_bench.commands import search
-from adprior_bench.search.host_work import NullPasses, measure_host_work
+from adprior_bench.search.host_work import measure_host_work
+from adprior_bench.search.null_passes import NullPasses
 from adprior_bench.search.synthetic import random_catalogue
+from adprior_bench.search.traffic import count_traffic
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.cli import main
 from adprior_runtime.engines.packed_tree import PackedTreeEngine
@@ -39,6 +41,19 @@ def test_every_size_has_a_row_of_each_mode(rows: list[dict[str, Any]]) -> None:
         assert row["sent_bytes"] > 4 * row["extended_tokens"] / row["passes_per_user"]
 
 
+def test_with_working_ahead_less_is_sent(rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        assert row["waits"] <= row["asked_waits"]
+        assert row["asked_waits"] == pytest.approx(row["passes_per_user"] + 1)  # the prompt's
+        assert row["user_sent_bytes"] < row["asked_user_sent_bytes"]
+
+
+def test_with_working_ahead_a_search_waits_once_less() -> None:
+    row = count_traffic(random_catalogue(5000), [5, 6, 7], SearchSettings(), users=2, top_k=5)
+    assert row["waits"] == row["asked_waits"] - 1
+    assert row["user_returned_bytes"] < row["asked_user_returned_bytes"] / 2
+
+
 def test_an_exact_search_of_the_null_model_proves_its_answers(rows: list[dict[str, Any]]) -> None:
     beam, exact = rows
     assert exact["exact_fraction"] == 1
@@ -63,8 +78,8 @@ def test_users_of_the_null_model_differ_and_come_back() -> None:
 def test_the_probabilities_after_a_node_sum_to_086() -> None:
     trie, passes = random_catalogue(300), NullPasses()
     engine = PackedTreeEngine(SharedPasses(passes), vocabulary=9000, max_positions=99)
-    _, log_probs = read_prompt(engine, trie, [5, 6, 7])
-    assert np.exp(log_probs).sum() == pytest.approx(0.86, rel=1e-5)
+    _, ranked = read_prompt(engine, trie, [5, 6, 7])
+    assert np.exp(ranked.read_all()).sum() == pytest.approx(0.86, rel=1e-5)
 
 
 def test_the_command_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:

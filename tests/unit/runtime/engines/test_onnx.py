@@ -239,7 +239,7 @@ def test_an_engine_starts_no_more_threads_than_it_may_use(
     before = set(tasks.iterdir())
     engine = OnnxEngine(llama.path, threads=threads)
     assert len(set(tasks.iterdir()) - before) == started
-    assert engine.prefill([3], [5, 6])[1].shape == (2,)
+    assert engine.prefill([3], [5, 6])[1].read_all().shape == (2,)
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_only_wanted_tokens_leave_the_graph(llama: Exported) -> None:
     """Rows may ask for several tokens, for one, or for none, and a token twice."""
     prompt = _random_ids(1, 12)
     state, first = llama.engine.prefill(prompt, [7, 7, 0])
-    np.testing.assert_allclose(first, llama.expected(prompt)[[7, 7, 0]], atol=1e-4)
+    np.testing.assert_allclose(first.read_all(), llama.expected(prompt)[[7, 7, 0]], atol=1e-4)
     found = llama.engine.extend(state, [4, 5, 6], [ROOT, 0, 1], [0, 2, 2], [49, 8, 3])
     expected = [
         llama.expected([*prompt, 4])[49],

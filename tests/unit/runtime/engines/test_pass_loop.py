@@ -1,14 +1,20 @@
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 
+from adprior_runtime.catalogue.first_tokens import FirstTokens
+from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.engines.base import ROOT, LogProbs
 from adprior_runtime.engines.packed_tree import PackedTreeEngine, UserPass
-from adprior_runtime.engines.pass_loop import PassLoop, SharedPasses
+from adprior_runtime.engines.pass_loop import JOINED_CELLS, PassLoop, SharedPasses
+from adprior_runtime.engines.prompt_pass import PromptPass
+from adprior_runtime.engines.tree_pass import TreePass
 from adprior_runtime.errors import DeviceFullError
 
 VOCABULARY = 20
@@ -62,7 +68,8 @@ def _search(
 
     def search() -> None:
         try:
-            state, found = engine.prefill([1] * prompt, [3])
+            state, ranked = engine.prefill([1] * prompt, [3])
+            found = ranked.read_all()
             for _ in range(passes):
                 found = engine.extend(state, [1, token, 1], [ROOT] * 3, [2], [5])
             answers.append((prompt, found.tolist()))
@@ -173,3 +180,91 @@ def test_outside_the_loop_a_pass_runs_alone() -> None:
     _search(_engine(passes), 4, 2, answers)()
     assert passes.sizes == [[4], [3], [3]]
     assert answers == [(4, [-5.0])]
+
+
+class ReadPrompts(CountedPasses):
+    """Also notes how many tokens each prompt's pass extends ahead."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.widths: list[list[int]] = []
+
+    def start(self, parts: Sequence[UserPass]) -> Callable[[], list[Any]]:
+        assert len({type(part) for part in parts}) == 1
+        self.widths.append([part.width for part in parts if isinstance(part, PromptPass)])
+        return super().start(parts)
+
+
+def _prompts(
+    first: FirstTokens,
+    lengths_and_widths: Sequence[tuple[int, int]],
+    passes: ReadPrompts,
+    head: int = 0,
+) -> list[Callable[[], None]]:
+    """Return searches that end when their prompt is read."""
+    shared = SharedPasses(passes)
+
+    def search(length: int, width: int) -> None:
+        part = PromptPass(Cache(), _tree_pass(head, length), first=first, width=width)
+        shared.read_prompt(part)
+
+    return [partial(search, *each) for each in lengths_and_widths]
+
+
+def _tree_pass(head: int, length: int) -> TreePass:
+    places, empty = np.arange(head, head + length), np.zeros(0, dtype=np.int64)
+    return TreePass.of(
+        token_ids=np.ones(length, dtype=np.int64),
+        positions=np.arange(head + length),
+        visible=places + 1,
+        seen=places[:, None],
+        wanted=np.array([length - 1]),
+        pair_rows=empty,
+        pair_tokens=empty,
+    )
+
+
+def test_prompts_share_a_pass_if_they_begin_one_trie_and_are_about_as_wide() -> None:
+    tries = [Trie.build([(3, 0), (4, 5, 0)], [0, 1]).first_tokens for _ in range(2)]
+    passes = ReadPrompts()
+    searches = _prompts(tries[0], [(9, 4), (12, 3), (16, 0), (9, 5)], passes)
+    searches += _prompts(tries[1], [(9, 4)], passes)
+    engine, answers = _engine(passes), list[Any]()
+    PassLoop().run([*searches, _search(engine, 10, 0, answers)], most=9)
+    assert passes.widths == [[4, 3], [0], [5], [4], []]
+    assert passes.sizes == [[9, 12], [16], [9], [9], [10]]
+    assert answers == [(10, [-3.0])]
+
+
+def test_tokens_ahead_keep_the_limits_of_a_joined_pass() -> None:
+    first, passes = Trie.build([(3, 0)], [0]).first_tokens, ReadPrompts()
+    PassLoop(most_tokens=64).run(_prompts(first, [(4, 20)] * 5, passes))
+    assert passes.widths == [[20, 20], [20, 20], [20]]  # 32 tokens each, padding included
+    passes.widths.clear()
+    head = JOINED_CELLS // 512 // 3 - 512 - 4  # has been read
+    PassLoop().run(_prompts(first, [(4, 512)] * 5, passes, head))
+    assert passes.widths == [[512] * 3, [512] * 2]
+
+
+def test_a_search_that_has_ended_is_not_held() -> None:
+    class Held:
+        """Something that a search holds."""
+
+    def search(_: Held) -> None:
+        """Answer at once."""
+
+    held = Held()
+    gone = weakref.ref(held)
+    loop = PassLoop()
+    loop.admit(partial(search, held))
+    assert len(loop) == 0
+    del held
+    assert gone() is None
+
+
+def test_searches_that_fail_leave_room_for_others() -> None:
+    passes, answers = CountedPasses(faulty=7), list[Any]()
+    loop = PassLoop()
+    loop.run([_search(_engine(passes), 8, 1, answers, 7) for _ in range(3)])
+    loop.run([_search(_engine(passes), 8, 1, answers) for _ in range(3)])
+    assert answers == [(8, "no memory")] * 3 + [(8, [-5.0])] * 3

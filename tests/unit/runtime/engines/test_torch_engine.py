@@ -45,6 +45,7 @@ from support.small_models import (
     small_llama,
     weights_of,
 )
+from support.stand_in_graphs import StandInRecorder
 from support.whole_vocabulary import extend_all, prefill_all
 
 pytest_plugins = ("support.small_models",)
@@ -207,36 +208,12 @@ def test_searches_that_share_passes_answer_as_alone(both: Both) -> None:
     assert state.cache._block.slots <= 8  # four users, an empty head, and this one
 
 
-class StandInGraph:
-    """Stands in for a CUDA graph: it computes again what was recorded, into the same tensor.
-
-    A graph holds addresses, so its replay demands that the cache is still where it was.
-    """
-
-    def __init__(
-        self, compute: Callable[[], torch.Tensor], output: torch.Tensor, address: Callable[[], int]
-    ) -> None:
-        self._compute, self._output, self._address = compute, output, address
-        self._recorded_at, self.replays = address(), 0
-
-    def replay(self) -> None:
-        assert self._address() == self._recorded_at
-        self._output.copy_(self._compute())
-        self.replays += 1
-
-
 def test_padded_and_replayed_passes_answer_as_others(both: Both) -> None:
-    graphs: list[StandInGraph] = []
-
-    def record(compute: Callable[[], torch.Tensor]) -> tuple[StandInGraph, torch.Tensor]:
-        output = torch.full_like(compute(), torch.nan)
-        graphs.append(StandInGraph(compute, output, passes._block._stored.data_ptr))
-        return graphs[-1], output
-
+    record = StandInRecorder()
     of = Architecture.load(both.directory / ARCHITECTURE_FILE)
     cpu = torch.device("cpu")
     weights = DecoderWeights.load(both.directory / TORCH_WEIGHTS_FILE, of, cpu)
-    passes = TorchPasses(of, weights, cpu, lambda: record)
+    record.passes = passes = TorchPasses(of, weights, cpu, lambda: record)
     engine = PackedTreeEngine(
         SharedPasses(passes), vocabulary=VOCABULARY, max_positions=MAX_POSITIONS
     )
@@ -252,7 +229,7 @@ def test_padded_and_replayed_passes_answer_as_others(both: Both) -> None:
     passes._block.make_room(room + 1)  # moves the cache, with users in it or not
     PassLoop().run([partial(search, user) for user in range(12, len(prompts))], most=3)
     assert passes._block.slots == slots
-    assert sum(graph.replays for graph in graphs) > len(graphs) > 0
+    assert sum(graph.replays for graph in record.graphs) > len(record.graphs) > 0
     for user, mine in found.items():
         theirs = _grown(both.engine, prompts[user], user)
         np.testing.assert_allclose(np.stack(mine), np.stack(theirs), atol=1e-4)
@@ -312,7 +289,7 @@ def test_only_wanted_tokens_are_returned(llama: Both) -> None:
     """Rows may ask for several tokens, for one, or for none, and a token twice."""
     prompt = _random_ids(1, 12)
     state, first = llama.engine.prefill(prompt, [7, 7, 0])
-    np.testing.assert_allclose(first, llama.onnx.expected(prompt)[[7, 7, 0]], atol=1e-4)
+    np.testing.assert_allclose(first.read_all(), llama.onnx.expected(prompt)[[7, 7, 0]], atol=1e-4)
     found = llama.engine.extend(state, [4, 5, 6], [ROOT, 0, 1], [0, 2, 2], [49, 8, 3])
     after = [llama.onnx.expected([*prompt, *path]) for path in ([4], [4, 5, 6])]
     np.testing.assert_allclose(found, [after[0][49], *after[1][[8, 3]]], atol=1e-4)

@@ -1,23 +1,40 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
 from adprior_runtime.engines.base import ROOT
-from adprior_runtime.engines.tree_packing import PackedNodes, pack_nodes
+from adprior_runtime.engines.tree_packing import pack_nodes
+from adprior_runtime.engines.tree_pass import PassShape, TreePass
+
+TOKENS = [7, 8, 9, 7]
 
 
-def _pack(parents: list[int], above: list[int], rows: list[int]) -> PackedNodes:
-    positions = [*range(100), *([100, 101][: len(parents)])]
-    tree, places, new, asked = (
-        np.array(each, np.int64) for each in (parents, positions, above, rows)
+def _pack(
+    parents: list[int], above: list[int], rows: list[int], wanted: Sequence[int] = ()
+) -> tuple[list[int], TreePass, int]:
+    """Return the tree's parents, the pass, and how many tokens are unknown."""
+    before = [*range(100), *([100, 101][: len(parents)])]
+    pairs = wanted or [5] * len(rows)
+    old, places, tokens, new, asked, wanted_tokens = (
+        np.array(each, np.int64)
+        for each in (parents, before, TOKENS[: len(above)], above, rows, pairs)
     )
-    return pack_nodes(tree, places, new, asked, np.full(len(rows), 5), 6)
+    tree = np.zeros(len(parents) + len(above), np.int64)
+    positions = np.zeros(len(before) + len(above), np.int64)
+    numbers, seen, rows_wanted, unknown = pack_nodes(
+        tree, positions, old, places, tokens, new, asked, wanted_tokens, 6
+    )
+    shape = PassShape(len(before), len(above), seen, rows_wanted, len(rows))
+    return tree.tolist(), TreePass(shape, positions, numbers), unknown
 
 
 def test_a_new_node_sees_the_prompt_itself_and_its_ancestors() -> None:
-    packed = _pack([ROOT, 0], [ROOT, 1, 3], [0, 2, 2])
-    assert packed.parents.tolist() == [ROOT, 0, ROOT, 1, 3]
+    parents, packed, _ = _pack([ROOT, 0], [ROOT, 1, 3], [0, 2, 2])
+    assert parents == [ROOT, 0, ROOT, 1, 3]
+    assert packed.token_ids.tolist() == [7, 8, 9]
     assert packed.visible.tolist() == [100] * 3
     assert packed.seen.tolist() == [
         [102, 102, 102, 102],
@@ -25,12 +42,14 @@ def test_a_new_node_sees_the_prompt_itself_and_its_ancestors() -> None:
         [104, 103, 101, 100],
     ]
     assert packed.positions.tolist() == [*range(100), 100, 101, 100, 102, 103]
+    assert packed.new_positions.tolist() == [100, 102, 103]
 
 
 def test_rows_without_pairs_are_not_wanted() -> None:
-    packed = _pack([], [ROOT] * 4, [1, 1, 3])
+    _, packed, _ = _pack([], [ROOT] * 4, [1, 1, 3])
     assert packed.wanted.tolist() == [1, 3]
     assert packed.pair_rows.tolist() == [0, 0, 1]
+    assert packed.pair_tokens.tolist() == [5, 5, 5]
 
 
 @pytest.mark.parametrize("above", [[1, ROOT], [ROOT, 1], [ROOT, 2]])
@@ -40,7 +59,5 @@ def test_a_parent_that_does_not_come_before_is_refused(above: list[int]) -> None
 
 
 def test_tokens_off_the_vocabulary_are_counted() -> None:
-    nobody, prompt = np.zeros(0, np.int64), np.arange(3)
-    tokens = np.array([-1, 0, 5, 6])
-    packed = pack_nodes(nobody, prompt, np.array([ROOT]), np.zeros(4, np.int64), tokens, 6)
-    assert packed.unknown == 2
+    *_, unknown = _pack([], [ROOT], [0] * 4, [-1, 0, 5, 6])
+    assert unknown == 2

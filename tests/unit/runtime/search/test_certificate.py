@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,11 +16,24 @@ from hypothesis import strategies as st
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.search.certificate import Standing
 from adprior_runtime.search.expansion import FOUND, OPEN
-from adprior_runtime.search.prefixes import Prefixes
 from adprior_runtime.search.rounding import DEFAULT_MARGIN_NATS
 from support.table_engine import END, TableEngine, aliased_catalogues
 
 Tokens = tuple[int, ...]
+
+
+class WrittenTable:
+    """The part of `Prefixes` that the proof uses; it has all prefixes from the start."""
+
+    def __init__(
+        self, nodes: npt.NDArray[np.int64], scores: npt.NDArray[np.float64], names: int
+    ) -> None:
+        kinds = np.full(len(nodes), OPEN, dtype=np.int8)
+        kinds[:names] = FOUND
+        self.names, self.columns = names, (nodes, scores, kinds)
+
+    def reach(self, count: int) -> None:
+        """Nothing is left out."""
 
 
 class GrownTree:
@@ -34,8 +48,7 @@ class GrownTree:
             tokens[row, : len(path)] = path
         nodes = np.concatenate([trie.find(tokens, lengths), np.arange(len(frontier))])
         scores = np.array([*found.values(), *frontier], dtype=np.float64)
-        kinds = np.array([FOUND] * len(found) + [OPEN] * len(frontier), dtype=np.int8)
-        self.prefixes = Prefixes(nodes, scores, kinds)
+        self.prefixes = WrittenTable(nodes, scores, len(found))
         self.extended_tokens = 0
 
 

@@ -130,7 +130,7 @@ def test_nan_and_infinity_are_refused(value: float) -> None:
     passes = ForwardPasses(engine, engine.prefill(PROMPT, [])[0], lambda: None)
     wanted = np.array([1, 2, 3], dtype=np.int64)
     with pytest.raises(ModelOutputError, match="found NaN or \\+inf in 1 of 3") as caught:
-        passes.extend(wanted[:1], np.array([ROOT]), np.zeros(3, dtype=np.int64), wanted)
+        passes.try_out(wanted[:1], np.array([ROOT]), np.zeros(3, dtype=np.int64), wanted)
     assert caught.value.grpc_code == "INTERNAL"
     assert "\n" not in str(caught.value)
 
@@ -140,7 +140,7 @@ def test_log_probabilities_have_a_finite_floor(value: float) -> None:
     engine = FaultyEngine(value, (1,))
     passes = ForwardPasses(engine, engine.prefill(PROMPT, [])[0], lambda: None)
     wanted = np.array([2, 3], dtype=np.int64)
-    first, *others = passes.extend(
+    first, *others = passes.try_out(
         np.array([1], np.int64), np.array([ROOT]), np.array([0, 0]), wanted
     )
     assert first == LEAST_LOG_PROB

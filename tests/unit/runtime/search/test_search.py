@@ -12,14 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adprior_runtime.catalogue.trie import Trie
-from adprior_runtime.engines.base import PASS_TOKENS
+from adprior_runtime.engines.base import PASS_TOKENS, FirstStep
+from adprior_runtime.engines.ranked_tokens import RankedTokens
 from adprior_runtime.errors import ModelOutputError
 from adprior_runtime.search.result import SearchResult
 from adprior_runtime.search.rounding import DEFAULT_MARGIN_NATS
 from adprior_runtime.search.search import SearchCancelledError, TrieSearch
 from adprior_runtime.search.settings import SearchMode, SearchSettings
 from adprior_runtime.search.tree import read_prompt
-from support.table_engine import TableEngine
+from support.table_engine import TableEngine, TableState
 
 VOCABULARY = 7
 END = 0
@@ -429,6 +430,103 @@ class ImpossibleEngine(TableEngine):
             return found
         chances = np.random.default_rng([len(path), *path]).random(VOCABULARY)
         return np.where(chances < 0.3, self._value, found)
+
+
+class FewRankedEngine(TableEngine):
+    """Tells at first only ``held`` of the tokens after the prompt, as an engine on a GPU does."""
+
+    def __init__(self, model: TableEngine, held: int) -> None:
+        super().__init__(VOCABULARY)
+        self._model, self._held = model, held
+
+    def log_probs(self, path: tuple[int, ...]) -> npt.NDArray[np.float32]:
+        return self._model.log_probs(path)
+
+    def prefill(
+        self,
+        prompt_ids: Sequence[int],
+        next_tokens: npt.ArrayLike,
+        first_step: FirstStep | None = None,
+    ) -> tuple[TableState, RankedTokens]:
+        state, ranked = super().prefill(prompt_ids, next_tokens)
+        everything = ranked.read_all()
+        order = np.argsort(everything)  # of equal ones, any may be held
+        others = everything[order[: -self._held]].astype(np.float64)
+        places = np.sort(order[-self._held :])
+        return state, RankedTokens(
+            asked=ranked.asked,
+            places=places,
+            log_probs=everything[places],
+            others_log_mass=float(np.logaddexp.reduce(others, initial=-np.inf)),
+            read_all=ranked.read_all,
+        )
+
+
+@settings(max_examples=300)
+@given(
+    worlds(), st.sampled_from(MODES), st.integers(1, 8), st.integers(1, 4), st.booleans(), st.data()
+)
+def test_a_search_that_begins_with_few_tokens_asks_and_answers_as_with_all(
+    world: World,
+    search_settings: SearchSettings,
+    top_k: int,
+    held: int,
+    has_ties: bool,
+    data: st.DataObject,
+) -> None:
+    model = ImpossibleEngine(-np.inf) if has_ties else world.engine
+    ignored = data.draw(st.sets(st.integers(0, max(world.rows)), max_size=3).map(sorted))
+    answers: list[list[object]] = []
+    masses = []
+    for engine in (model, FewRankedEngine(model, held)):
+        engine.prefill(PROMPT, [])
+        engine.pass_sizes.clear()
+        search = replace(world, engine=engine).search(search_settings)
+        results = [search.run(top_k), search.run(top_k, ignored_rows=ignored)]
+        masses.append([result.frontier_log_mass for result in results])
+        scores = search.score(sorted(set(world.rows)), token_budget=9)
+        answers.append([engine.pass_sizes, scores.log_probs.tolist(), scores.exact.tolist()])
+        for result in results:
+            answers[-1] += [result.leaves.tolist(), result.log_probs.tolist()]
+            answers[-1] += [result.exact, result.extended_tokens]
+    assert answers[1] == answers[0]
+    np.testing.assert_allclose(np.exp(masses[1]), np.exp(masses[0]), rtol=1e-13)
+
+
+class BranchedEngine(ChosenEngine):
+    """Token 1 ends or continues in two ways."""
+
+    def log_probs(self, path: tuple[int, ...]) -> npt.NDArray[np.float32]:
+        if path != (1,):
+            return super().log_probs(path)
+        return np.log(np.array([0.2, 0.4, 0.39, *[0.0025] * 4], dtype=np.float32))
+
+
+@pytest.mark.parametrize("held", [3, 4], ids=["some tokens", "all tokens"])
+def test_a_beam_stays_at_its_depth_when_the_table_takes_in_other_tokens(held: int) -> None:
+    """The proof asks for four open prefixes after the first pass; token 4 is more probable."""
+    model = BranchedEngine({1: 0.3, 2: 0.05, 3: 0.1, 4: 0.25})
+    engine = FewRankedEngine(model, held)
+    names = [(1,), (1, 1), (1, 2), (2,), (3,), (4,)]
+    world = make_world(names, [0, 1, 1, 2, 1, 1], engine=engine)
+    result = world.search(replace(BEAM, width=1)).run(1)
+    paths = world.trie.paths(result.leaves)[0]
+    assert [row[row >= 0].tolist() for row in paths] == [[1, 1, END], [1, END]]
+
+
+def test_a_wrong_number_of_ranked_tokens_is_refused() -> None:
+    class WrongEngine(TableEngine):
+        def prefill(
+            self,
+            prompt_ids: Sequence[int],
+            next_tokens: npt.ArrayLike,
+            first_step: FirstStep | None = None,
+        ) -> tuple[TableState, RankedTokens]:
+            return super().prefill(prompt_ids, np.asarray(next_tokens)[1:])
+
+    world = make_world([(1,), (2,)], engine=WrongEngine(VOCABULARY))
+    with pytest.raises(ModelOutputError, match="after the prompt: found 1, expected 2"):
+        world.search(BEAM)
 
 
 @settings(max_examples=150)

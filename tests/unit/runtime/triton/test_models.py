@@ -24,6 +24,7 @@ from adprior_runtime.bundle import (
 )
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.engines.onnx import OnnxEngine
+from adprior_runtime.engines.ranked_tokens import RankedTokens
 from adprior_runtime.errors import DeviceFullError
 from adprior_runtime.forecast.search_step import SearchStep
 from adprior_runtime.prompt.context import parse_context
@@ -142,9 +143,9 @@ def test_the_engine_has_searched_before_it_is_ready(
     passes: list[tuple[str, int]] = []
 
     class Watched(OnnxEngine):
-        def prefill(self, prompt_ids: Any, next_tokens: Any) -> Any:
+        def prefill(self, prompt_ids: Any, *rest: Any) -> Any:
             passes.append(("prefill", len(prompt_ids)))
-            return super().prefill(prompt_ids, next_tokens)
+            return super().prefill(prompt_ids, *rest)
 
         def extend(self, state: Any, token_ids: Any, *rest: Any, **options: Any) -> Any:
             passes.append(("extend", len(token_ids)))
@@ -167,9 +168,9 @@ def test_a_short_model_is_warmed_up_with_a_prompt_that_fits(tiny_bundle: Path) -
     read: list[int] = []
 
     class Short(OnnxEngine):
-        def prefill(self, prompt_ids: Any, next_tokens: Any) -> Any:
+        def prefill(self, prompt_ids: Any, *rest: Any) -> Any:
             read.append(len(prompt_ids))
-            return super().prefill(prompt_ids, next_tokens)
+            return super().prefill(prompt_ids, *rest)
 
     step._engine = Short.of_bundle(bundle, threads=1)
     step._engine.max_positions = 16
@@ -279,9 +280,9 @@ class BrokenEngine:
     """A language model that returns invalid numbers."""
 
     def prefill(
-        self, _: object, next_tokens: npt.NDArray[np.int32]
-    ) -> tuple[None, npt.NDArray[np.float32]]:
-        return None, np.full(len(next_tokens), np.nan, dtype=np.float32)
+        self, _: object, next_tokens: npt.NDArray[np.int32], *__: object
+    ) -> tuple[None, RankedTokens]:
+        return None, RankedTokens.of(np.full(len(next_tokens), np.nan, dtype=np.float32))
 
 
 def test_a_model_that_computes_no_probabilities_is_an_internal_error(
