@@ -31,6 +31,9 @@ EXCLUDED: Final = 2
 EXPANDED: Final = 3
 """A prefix whose token has gone through the model, so that its children have scores."""
 
+_STEP_LOSS: Final = 0.1
+"""A child without brothers is guessed to have its parent's log-probability, less this."""
+
 
 class Expansion(NamedTuple):
     """A pass that is to be run. Each array that a compiled function returns costs a microsecond.
@@ -73,27 +76,46 @@ def kinds_of(offsets: Int32Array, dead: Int64Array, nodes: Int64Array) -> Int8Ar
 
 
 @part_of_compiled
-def _with_small_levels(
-    offsets: Int32Array, dead: Int64Array, chosen: Int64Array, most: int, deepest: int
-) -> tuple[Int64Array, int]:
-    """Return prefixes and the small levels below them, and where the last level begins."""
-    nodes = np.empty(len(chosen) + most * deepest, np.int64)
+def _are_few(offsets: Int32Array, dead: Int64Array, nodes: Int64Array, most: int) -> bool:
+    """Return whether nodes have at most ``most`` open children in all."""
+    found = 0
+    for node in nodes:
+        for child in range(offsets[node] + 1, offsets[node + 1] + 1):
+            found += _kind(offsets, dead, child) == OPEN
+        if found > most:
+            return False
+    return True
+
+
+@part_of_compiled
+def _with_descendants(
+    offsets: Int32Array,
+    dead: Int64Array,
+    chosen: Int64Array,
+    scores: Float64Array,
+    most: int,
+    bar: float,
+    deepest: int,
+) -> Int64Array:
+    """Return prefixes, level by level: the chosen ones and those below that join; see `plan`."""
+    room = (len(chosen) + most) * deepest
+    nodes, guesses = np.empty(room, np.int64), np.empty(room)
     for place, node in enumerate(chosen):
-        nodes[place] = node
-    begin, stop = 0, len(chosen)
-    while True:
-        found = 0
-        for node in nodes[begin:stop]:
-            for child in range(offsets[node] + 1, offsets[node + 1] + 1):
-                if _kind(offsets, dead, child) == OPEN:
-                    if found < most:
-                        nodes[stop + found] = child
-                    found += 1
-            if found > most:
-                break
-        if not 0 < found <= most:
-            return nodes[:stop], begin
-        begin, stop = stop, stop + found
+        nodes[place], guesses[place] = node, scores[place]
+    begin, stop, whole = 0, len(chosen), True
+    while begin < stop:
+        whole = whole and _are_few(offsets, dead, nodes[begin:stop], most)
+        end = stop
+        for place in range(begin, stop):
+            first, last = offsets[nodes[place]] + 1, offsets[nodes[place] + 1]
+            guess = guesses[place] - _STEP_LOSS
+            if whole or (first == last and guess >= bar):
+                for child in range(first, last + 1):
+                    if _kind(offsets, dead, child) == OPEN:
+                        nodes[end], guesses[end] = child, guess
+                        end += 1
+        begin, stop = stop, end
+    return nodes[:stop]
 
 
 @compiled
@@ -102,26 +124,33 @@ def plan(
     child_tokens: Int32Array,
     dead: Int64Array,
     nodes: Int64Array,
+    scores: Float64Array,
     parents: Int64Array,
     chosen: Int64Array,
     first: int,
     most: int,
+    bar: float,
     deepest: int,
 ) -> Expansion:
-    """Return the pass that expands prefixes, and further levels below them if they are small.
+    """Return the pass that expands prefixes, and others below them that join the pass.
+
+    Levels join as a whole as long as each is small. Below these, children without brothers join if
+    they are guessed to reach the bar.
 
     Args:
         offsets: The trie's.
         child_tokens: Likewise.
         dead: As in `kinds_of`.
         nodes: int64 [scored], trie nodes of the prefixes that have a score.
+        scores: float64 [scored], their log-probabilities.
         parents: int64 [scored], the engine's number of the node that each continues.
         chosen: int64 [chosen], positions of the prefixes to expand.
         first: The engine's number of the first of them.
-        most: Most prefixes of a further level.
+        most: Most prefixes of a level that joins as a whole.
+        bar: A log-probability.
         deepest: The tokens of the longest name.
     """
-    expanded, last_level = _with_small_levels(offsets, dead, nodes[chosen], most, deepest)
+    expanded = _with_descendants(offsets, dead, nodes[chosen], scores[chosen], most, bar, deepest)
     prefixes = np.empty((3, len(expanded)), np.int64)
     count = 0
     for place, node in enumerate(expanded):
@@ -134,7 +163,7 @@ def plan(
     for row, node in enumerate(expanded):
         for child in range(offsets[node] + 1, offsets[node + 1] + 1):
             kind = _kind(offsets, dead, child)
-            if kind == OPEN and row < last_level:
+            if level < len(expanded) and expanded[level] == child:
                 kind = EXPANDED
                 prefixes[2, level] = first + row
                 level += 1

@@ -5,9 +5,11 @@ name's canonical tokens, terminator included, with no length normalisation and n
 over the trie's continuations.
 
 There are two modes. `beam` expands the ``width`` most probable prefixes of each depth, or up to a
-quarter more (see `SearchTree.expand`). `exact` does that first, and then expands the most probable
-prefixes in rounds until the certificate holds (`adprior_runtime.search.certificate`) or the token
-budget is spent. The frontier is the set of prefixes that were scored and not expanded.
+quarter more (see `SearchTree.expand`). `exact` expands the most probable prefixes of any depth in
+rounds until the certificate holds (`adprior_runtime.search.certificate`) or the token budget is
+spent. If three quarters of the budget find fewer advertisers than wanted, because all names are
+about equally probable, a beam is next: it reaches whole names in any case. The frontier is the set
+of prefixes that were scored and not expanded.
 
 If names of one advertiser fill the beam, the search may find fewer advertisers than wanted, unless
 the certificate holds.
@@ -96,16 +98,13 @@ class TrieSearch:
         ignored = np.union1d(tree.excluded_rows, ignored) if len(ignored) else tree.excluded_rows
         standing = Standing(self._trie, ignored, top_k, self._settings.margin_nats)
         budget = tree.extended_tokens + self._settings.token_budget
-        self._beam(standing)
-        exact = standing.is_exact(tree)
-        if self._settings.mode is SearchMode.EXACT:
-            while not exact and tree.extended_tokens < budget and not standing.is_tied(tree):
-                left = budget - tree.extended_tokens
-                chosen = standing.choose(tree, min(self._settings.width, left))
-                if len(chosen) == 0:
-                    break
-                tree.expand(chosen, min(_ROUND_LEVEL, self._settings.width))
-                exact = standing.is_exact(tree)
+        is_exact = self._settings.mode is SearchMode.EXACT
+        if is_exact:
+            self._rounds(standing, budget - self._settings.token_budget // 4)
+        if not is_exact or not standing.is_complete(tree):
+            self._beam(standing)
+        if is_exact:
+            self._rounds(standing, budget)
         leaves, scores = tree.prefixes.found()
         order = np.argsort(-scores, kind="stable")
         return SearchResult(
@@ -113,7 +112,7 @@ class TrieSearch:
             log_probs=scores[order],
             frontier_log_mass=tree.prefixes.log_mass_outside(),
             extended_tokens=tree.extended_tokens,
-            exact=exact,
+            exact=standing.is_exact(tree),
         )
 
     def continue_prompt(
@@ -141,22 +140,30 @@ class TrieSearch:
             raise ValueError("another search has continued this prompt; this one cannot go on")
 
     def _beam(self, standing: Standing) -> None:
-        """Expand the most probable prefixes of each depth, the shallowest first.
-
-        All prefixes that a pass leaves open have one depth, and no other open prefix has it. The
-        beam's next prefixes are chosen among them.
-        """
+        """Expand the most probable open prefixes of each depth, the shallowest first."""
         tree, width = self._tree, self._settings.width
-        first = 0
-        while first < len(tree.prefixes.nodes):
-            table = tree.prefixes
+        for first, stop in self._trie.levels:
             # Prefixes below the threshold cannot be among the best.
             bar = standing.threshold(tree)
-            chosen = largest_open(table.scores, table.kinds, first, width, bar)
+            chosen = largest_open(*tree.prefixes.columns, first, stop, width, bar)
+            if len(chosen):
+                tree.expand(chosen, width)
+
+    def _rounds(self, standing: Standing, budget: int) -> None:
+        """Expand the most probable open prefixes until the proof holds or the budget is spent.
+
+        Args:
+            standing: Judges the tree.
+            budget: The number of extended tokens after which no further round begins.
+        """
+        tree, width = self._tree, self._settings.width
+        while not standing.is_exact(tree) and tree.extended_tokens < budget:
+            if standing.is_tied(tree):
+                return
+            chosen, bar = standing.choose(tree, min(width, budget - tree.extended_tokens))
             if len(chosen) == 0:
                 return
-            first = len(table.nodes)
-            tree.expand(chosen, width)
+            tree.expand(chosen, min(_ROUND_LEVEL, width), bar)
 
     def score(self, rows: npt.ArrayLike, *, token_budget: int | None = None) -> CandidateScores:
         """Score candidates, see `score_candidates`; the search does not change.
