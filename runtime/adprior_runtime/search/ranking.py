@@ -174,36 +174,20 @@ def _largest_sums(scores: Float64Array, kinds: Int8Array, most: int) -> Float64A
 
 @compiled
 def largest_open(
-    nodes: Int64Array,
-    scores: Float64Array,
-    kinds: Int8Array,
-    first: int,
-    stop: int,
-    count: int,
-    above: float,
+    scores: Float64Array, kinds: Int8Array, begin: int, count: int, above: float
 ) -> Int64Array:
-    """Return the positions of the most probable open prefixes of a depth, most probable first.
+    """Return the positions of the most probable open prefixes, most probable first.
 
     Of equal ones, the first are taken, and come first.
 
     Args:
-        nodes: int64 [scored], trie nodes of the prefixes with a score.
-        scores: float64 [scored], their log-probabilities.
+        scores: float64 [scored], log-probabilities.
         kinds: int8 [scored].
-        first: The first trie node of the depth.
-        stop: The node after its last one.
+        begin: The position of the first prefix that may be taken.
         count: Most positions to return.
         above: The log-probability that they exceed.
     """
-    here, size = np.empty(len(nodes), np.int64), 0
-    for position, node in enumerate(nodes):
-        if first <= node < stop and kinds[position] == OPEN and scores[position] > above:
-            here[size] = position
-            size += 1
-    values = np.empty(size)
-    for place in range(size):
-        values[place] = scores[here[place]]
-    return here[_largest(values, np.zeros(size, np.int8), 0, 0, count, -np.inf)]
+    return _largest(scores, kinds, OPEN, begin, count, above)
 
 
 @compiled

@@ -30,6 +30,7 @@ from adprior_runtime.errors import AdpriorError
 from adprior_runtime.search.candidates import CandidateScores, score_candidates
 from adprior_runtime.search.certificate import Standing
 from adprior_runtime.search.continued_prompt import ContinuedPrompt
+from adprior_runtime.search.expansion import EXPANDED
 from adprior_runtime.search.ranking import largest_open
 from adprior_runtime.search.result import SearchResult
 from adprior_runtime.search.settings import SearchMode, SearchSettings
@@ -98,12 +99,12 @@ class TrieSearch:
         ignored = np.union1d(tree.excluded_rows, ignored) if len(ignored) else tree.excluded_rows
         standing = Standing(self._trie, ignored, top_k, self._settings.margin_nats)
         budget = tree.extended_tokens + self._settings.token_budget
-        is_exact = self._settings.mode is SearchMode.EXACT
-        if is_exact:
-            self._rounds(standing, budget - self._settings.token_budget // 4)
-        if not is_exact or not standing.is_complete(tree):
+        if self._settings.mode is SearchMode.BEAM:
             self._beam(standing)
-        if is_exact:
+        else:
+            self._rounds(standing, budget - self._settings.token_budget // 4)
+            if not standing.is_complete(tree):
+                self._reach_names(standing)
             self._rounds(standing, budget)
         leaves, scores = tree.prefixes.found()
         order = np.argsort(-scores, kind="stable")
@@ -140,14 +141,22 @@ class TrieSearch:
             raise ValueError("another search has continued this prompt; this one cannot go on")
 
     def _beam(self, standing: Standing) -> None:
-        """Expand the most probable open prefixes of each depth, the shallowest first."""
+        """Expand the most probable prefixes of each depth, the shallowest first.
+
+        All prefixes that a pass leaves open have one depth, and no other open prefix has it. The
+        beam's next prefixes are chosen among them.
+        """
         tree, width = self._tree, self._settings.width
-        for first, stop in self._trie.levels:
+        first = 0
+        while first < len(tree.prefixes.nodes):
+            table = tree.prefixes
             # Prefixes below the threshold cannot be among the best.
             bar = standing.threshold(tree)
-            chosen = largest_open(*tree.prefixes.columns, first, stop, width, bar)
-            if len(chosen):
-                tree.expand(chosen, width)
+            chosen = largest_open(table.scores, table.kinds, first, width, bar)
+            if len(chosen) == 0:
+                return
+            first = len(table.nodes)
+            tree.expand(chosen, width)
 
     def _rounds(self, standing: Standing, budget: int) -> None:
         """Expand the most probable open prefixes until the proof holds or the budget is spent.
@@ -164,6 +173,17 @@ class TrieSearch:
             if len(chosen) == 0:
                 return
             tree.expand(chosen, min(_ROUND_LEVEL, width), bar)
+
+    def _reach_names(self, standing: Standing) -> None:
+        """Expand the most probable open prefixes of each depth, as a beam, whatever is expanded."""
+        tree, width = self._tree, self._settings.width
+        for first, stop in self._trie.levels:
+            table = tree.prefixes
+            is_here = (table.nodes >= first) & (table.nodes < stop)
+            kinds = np.where(is_here, table.kinds, EXPANDED).astype(np.int8)
+            chosen = largest_open(table.scores, kinds, 0, width, standing.threshold(tree))
+            if len(chosen):
+                tree.expand(chosen, width)
 
     def score(self, rows: npt.ArrayLike, *, token_budget: int | None = None) -> CandidateScores:
         """Score candidates, see `score_candidates`; the search does not change.

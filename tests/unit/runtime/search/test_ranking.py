@@ -3,7 +3,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import numpy.typing as npt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,33 +19,23 @@ ABOVE = st.floats(-100, 0) | st.just(-np.inf)
 @given(
     st.lists(st.tuples(SCORES, KINDS), max_size=80), st.integers(0, 9), st.integers(1, 90), ABOVE
 )
-def test_the_most_probable_open_prefixes_of_a_depth_are_found(
-    prefixes: list[tuple[float, int]], first: int, count: int, above: float
+def test_the_most_probable_open_prefixes_are_found(
+    prefixes: list[tuple[float, int]], begin: int, count: int, above: float
 ) -> None:
     scores = np.array([score for score, _ in prefixes])
     kinds = np.array([kind for _, kind in prefixes], dtype=np.int8)
-    stop = first + 60
-    open_ones = [
-        place
-        for place in range(first, min(stop, len(prefixes)))
-        if kinds[place] == OPEN and scores[place] > above
-    ]
+    places = range(min(begin, len(prefixes)), len(prefixes))
+    open_ones = [place for place in places if kinds[place] == OPEN and scores[place] > above]
     expected = sorted(open_ones, key=lambda place: -scores[place])[:count]
-    nodes = np.arange(len(prefixes))
-    found = largest_open(nodes, scores, kinds, first, stop, count, above)
-    assert found.tolist() == expected
+    assert largest_open(scores, kinds, places.start, count, above).tolist() == expected
 
 
 def test_sorted_values_work_too() -> None:
-    def largest(values: npt.NDArray[np.float64]) -> list[int]:
-        nodes, kinds = np.arange(len(values)), np.full(len(values), OPEN, dtype=np.int8)
-        found: list[int] = largest_open(nodes, values, kinds, 0, len(values), 3, -np.inf).tolist()
-        return found
-
-    rising = np.arange(1000.0)
-    assert largest(rising) == [999, 998, 997]
-    assert largest(np.ascontiguousarray(rising[::-1])) == [0, 1, 2]
-    assert largest(np.zeros(1000)) == [0, 1, 2]
+    rising, kinds = np.arange(1000.0), np.full(1000, OPEN, dtype=np.int8)
+    assert largest_open(rising, kinds, 0, 3, -np.inf).tolist() == [999, 998, 997]
+    falling = np.ascontiguousarray(rising[::-1])
+    assert largest_open(falling, kinds, 0, 3, -np.inf).tolist() == [0, 1, 2]
+    assert largest_open(np.zeros(1000), kinds, 0, 3, -np.inf).tolist() == [0, 1, 2]
 
 
 # Advertisers 0 and 1 have one token each, advertiser 2 + n is the n-th of 20 below one prefix.
