@@ -31,7 +31,7 @@ EXCLUDED: Final = 2
 EXPANDED: Final = 3
 """A prefix whose token has gone through the model, so that its children have scores."""
 
-_STEP_LOSS: Final = 0.1
+STEP_LOSS: Final = 0.1
 """A child without brothers is guessed to have its parent's log-probability, less this."""
 
 
@@ -108,7 +108,7 @@ def _with_descendants(
         end = stop
         for place in range(begin, stop):
             first, last = offsets[nodes[place]] + 1, offsets[nodes[place] + 1]
-            guess = guesses[place] - _STEP_LOSS
+            guess = guesses[place] - STEP_LOSS
             if whole or (first == last and guess >= bar):
                 for child in range(first, last + 1):
                     if _kind(offsets, dead, child) == OPEN:

@@ -82,7 +82,7 @@ def test_a_compiled_function_takes_no_number_from_another_file() -> None:
             if isinstance(source.__globals__.get(name), int | float)
         )
         assert not list(numbers), source
-    for name in ("OPEN", "FOUND"):
+    for name in ("OPEN", "FOUND", "STEP_LOSS"):
         assert getattr(ranking, name) == getattr(expansion, name)
 
 
