@@ -76,18 +76,6 @@ def kinds_of(offsets: Int32Array, dead: Int64Array, nodes: Int64Array) -> Int8Ar
 
 
 @part_of_compiled
-def _are_few(offsets: Int32Array, dead: Int64Array, nodes: Int64Array, most: int) -> bool:
-    """Return whether nodes have at most ``most`` open children in all."""
-    found = 0
-    for node in nodes:
-        for child in range(offsets[node] + 1, offsets[node + 1] + 1):
-            found += _kind(offsets, dead, child) == OPEN
-        if found > most:
-            return False
-    return True
-
-
-@part_of_compiled
 def _with_descendants(
     offsets: Int32Array,
     dead: Int64Array,
@@ -104,7 +92,6 @@ def _with_descendants(
         nodes[place], guesses[place] = node, scores[place]
     begin, stop, whole = 0, len(chosen), True
     while begin < stop:
-        whole = whole and _are_few(offsets, dead, nodes[begin:stop], most)
         end = stop
         for place in range(begin, stop):
             first, last = offsets[nodes[place]] + 1, offsets[nodes[place] + 1]
@@ -112,9 +99,15 @@ def _with_descendants(
             if whole or (first == last and guess >= bar):
                 for child in range(first, last + 1):
                     if _kind(offsets, dead, child) == OPEN:
-                        nodes[end], guesses[end] = child, guess
+                        if not whole or end < stop + most:
+                            nodes[end], guesses[end] = child, guess
                         end += 1
-        begin, stop = stop, end
+            if whole and end > stop + most:
+                break
+        if whole and end > stop + most:
+            whole = False  # this level again, without its branches
+        else:
+            begin, stop = stop, end
     return nodes[:stop]
 
 
