@@ -125,16 +125,18 @@ class Trie:
         return int(self.child_tokens[self.leaf_nodes[0] - 1])
 
     @cached_property
+    def levels(self) -> list[tuple[int, int]]:
+        """The nodes of each depth below the root: the first, and the one after the last."""
+        levels, first, stop = [], 1, int(self.offsets[1]) + 1
+        while first < stop:
+            levels.append((first, stop))
+            first, stop = stop, int(self.offsets[stop]) + 1
+        return levels
+
+    @property
     def depth(self) -> int:
         """The tokens of the longest name, terminator included."""
-        depth, first, stop = -1, 0, 1
-        while first < stop:
-            depth, first, stop = (
-                depth + 1,
-                int(self.offsets[first]) + 1,
-                int(self.offsets[stop]) + 1,
-            )
-        return depth
+        return len(self.levels)
 
     def children(self, node: int) -> tuple[Int32Array, Int32Array]:
         """Return the tokens and the nodes of a node's children: int32 [c] each."""

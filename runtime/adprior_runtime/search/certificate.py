@@ -18,7 +18,7 @@ import numpy as np
 
 from adprior_runtime.catalogue.trie import Int64Array, Trie
 from adprior_runtime.search.expansion import OPEN
-from adprior_runtime.search.ranking import Verdict, blocking, judge, rivals
+from adprior_runtime.search.ranking import Verdict, blocking, judge, likely_open, rivals
 from adprior_runtime.search.rounding import provable_below
 from adprior_runtime.search.tree import SearchTree
 
@@ -49,6 +49,10 @@ class Standing:
             return -np.inf
         return self._bar(self._verdict(tree))
 
+    def is_complete(self, tree: SearchTree) -> bool:
+        """Return whether as many advertisers as wanted have a found name."""
+        return self._verdict(tree).leaders == self._wanted
+
     def is_exact(self, tree: SearchTree) -> bool:
         """Return whether the leaders are proved to be the most probable, with all their names."""
         verdict = self._verdict(tree)
@@ -69,23 +73,35 @@ class Standing:
             return False
         return self._bar(verdict) <= verdict.closest and verdict.highest <= verdict.threshold
 
-    def choose(self, tree: SearchTree, count: int) -> Int64Array:
-        """Return at most ``count`` open prefixes to expand, as positions in ``tree.prefixes``.
+    def choose(self, tree: SearchTree, count: int) -> tuple[Int64Array, float]:
+        """Return at most ``count`` open prefixes to expand, and the bar.
 
-        First the most probable prefixes that block the proof, then prefixes of names not yet found
-        of leaders and close rivals.
+        Before K advertisers are found, they are the most probable ones, as far as a leader is
+        likely below them. Then the most probable prefixes that block the proof come first, and
+        prefixes of names not yet found of leaders and close rivals after them.
+
+        Returns:
+            Positions in ``tree.prefixes``, and the log-probability that matters, or is likely to.
         """
-        bar, most = self._bar(self._verdict(tree)), self._trie.most_paths
-        table = tree.prefixes
-        if most == 1:
-            table.reach(count + 1)
-        else:  # rivals may have names anywhere
+        table, most = tree.prefixes, self._trie.most_paths
+        is_complete = self.is_complete(tree)
+        if is_complete and most > 1:  # rivals may have names anywhere
             table.take_in_others()
-        chosen = blocking(table.scores, table.kinds, count, most, bar)
-        if most > 1 and len(chosen) < count:
-            extra = np.setdiff1d(self._prefixes_of_rivals(tree, bar), chosen)
-            chosen = np.concatenate([chosen, extra])[:count]
-        return chosen
+        else:
+            table.reach(count + 1)
+        if not is_complete:
+            chosen, bar = likely_open(
+                *self._names, *table.columns, self._trie.offsets, self._wanted, most, count
+            )
+        else:
+            bar = self._bar(self._verdict(tree))
+            chosen = blocking(table.scores, table.kinds, count, most, bar)
+            if most > 1 and len(chosen) < count:
+                extra = np.setdiff1d(self._prefixes_of_rivals(tree, bar), chosen)
+                chosen = np.concatenate([chosen, extra])[:count]
+        if len(chosen) == count:  # more probable ones have to wait
+            bar = max(bar, table.scores[chosen[-1]])
+        return chosen, bar
 
     def _prefixes_of_rivals(self, tree: SearchTree, bar: float) -> Int64Array:
         """Return the open prefixes of the missing names of leaders and close rivals."""

@@ -30,6 +30,9 @@ EXCLUDED: Final = 2
 EXPANDED: Final = 3
 """A prefix whose token has gone through the model, so that its children have scores."""
 
+STEP_LOSS: Final = 0.1
+"""A child without siblings is guessed to have its parent's log-probability, less this."""
+
 
 @part_of_compiled
 def _kind(offsets: Int32Array, dead: Int64Array, node: int) -> int:
@@ -42,27 +45,39 @@ def _kind(offsets: Int32Array, dead: Int64Array, node: int) -> int:
 
 
 @part_of_compiled
-def _with_small_levels(
-    offsets: Int32Array, dead: Int64Array, chosen: Int64Array, most: int, deepest: int
-) -> tuple[Int64Array, int]:
-    """Return prefixes and the small levels below them, and where the last level begins."""
-    nodes = np.empty(len(chosen) + most * deepest, np.int64)
+def _with_descendants(
+    offsets: Int32Array,
+    dead: Int64Array,
+    chosen: Int64Array,
+    scores: Float64Array,
+    most: int,
+    bar: float,
+    deepest: int,
+) -> Int64Array:
+    """Return prefixes, level by level: the chosen ones and those below that join; see `plan`."""
+    room = (len(chosen) + most) * deepest
+    nodes, guesses = np.empty(room, np.int64), np.empty(room)
     for place, node in enumerate(chosen):
-        nodes[place] = node
-    begin, stop = 0, len(chosen)
-    while True:
-        found = 0
-        for node in nodes[begin:stop]:
-            for child in range(offsets[node] + 1, offsets[node + 1] + 1):
-                if _kind(offsets, dead, child) == OPEN:
-                    if found < most:
-                        nodes[stop + found] = child
-                    found += 1
-            if found > most:
+        nodes[place], guesses[place] = node, scores[place]
+    begin, stop, whole = 0, len(chosen), True
+    while begin < stop:
+        end = stop
+        for place in range(begin, stop):
+            first, last = offsets[nodes[place]] + 1, offsets[nodes[place] + 1]
+            guess = guesses[place] - STEP_LOSS
+            if whole or (first == last and guess >= bar):
+                for child in range(first, last + 1):
+                    if _kind(offsets, dead, child) == OPEN:
+                        if not whole or end < stop + most:
+                            nodes[end], guesses[end] = child, guess
+                        end += 1
+            if whole and end > stop + most:
                 break
-        if not 0 < found <= most:
-            return nodes[:stop], begin
-        begin, stop = stop, stop + found
+        if whole and end > stop + most:
+            whole = False  # this level again, without its branches
+        else:
+            begin, stop = stop, end
+    return nodes[:stop]
 
 
 @compiled
@@ -71,23 +86,30 @@ def plan(
     child_tokens: Int32Array,
     dead: Int64Array,
     nodes: Int64Array,
+    scores: Float64Array,
     parents: Int64Array,
     chosen: Int64Array,
     first: int,
     most: int,
+    bar: float,
     deepest: int,
 ) -> tuple[Int64Array, Int64Array]:
-    """Plan the pass that expands prefixes, and further levels below them if they are small.
+    """Plan the pass that expands prefixes, and others below them that join the pass.
+
+    Levels join as a whole as long as each is small. Below these, children without siblings join if
+    they are guessed to reach the bar.
 
     Args:
         offsets: The trie's.
         child_tokens: Likewise.
         dead: Nodes whose names all belong to excluded advertisers, rising.
         nodes: int64 [scored], trie nodes of the prefixes that have a score.
+        scores: float64 [scored], their log-probabilities.
         parents: int64 [scored], the engine's number of the node that each continues.
         chosen: int64 [chosen], positions of the prefixes to expand.
         first: The engine's number of the first of them.
-        most: Most prefixes of a further level.
+        most: Most prefixes of a level that joins as a whole.
+        bar: A log-probability.
         deepest: The tokens of the longest name.
 
     Returns:
@@ -96,7 +118,7 @@ def plan(
         trie: their nodes, their last tokens, the position of each one's parent among the prefixes,
         rising, and their kinds. `EXPANDED` are those that are among the prefixes themselves.
     """
-    expanded, last_level = _with_small_levels(offsets, dead, nodes[chosen], most, deepest)
+    expanded = _with_descendants(offsets, dead, nodes[chosen], scores[chosen], most, bar, deepest)
     prefixes = np.empty((3, len(expanded)), np.int64)
     count = 0
     for place, node in enumerate(expanded):
@@ -109,7 +131,7 @@ def plan(
     for row, node in enumerate(expanded):
         for child in range(offsets[node] + 1, offsets[node + 1] + 1):
             kind = _kind(offsets, dead, child)
-            if kind == OPEN and row < last_level:
+            if level < len(expanded) and expanded[level] == child:
                 kind = EXPANDED
                 prefixes[2, level] = first + row
                 level += 1

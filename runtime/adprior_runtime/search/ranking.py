@@ -23,7 +23,12 @@ from adprior_runtime.compiled import (
 _LOG_2 = math.log(2.0)
 OPEN = 0
 FOUND = 1
-"""Both as in `adprior_runtime.search.expansion`; a test compares them."""
+STEP_LOSS = 0.1
+"""These as in `adprior_runtime.search.expansion`; a test compares them."""
+_BRANCH_LOSS = 0.3
+"""The most probable name below a prefix with c children is guessed to have its log-probability,
+less `STEP_LOSS` + `_BRANCH_LOSS` log c. Half or twice as much of both changes the time of an exact
+search of the shipped model by 1 % (K = 20) or at most 4 % (K = 5)."""
 
 
 class Verdict(NamedTuple):
@@ -206,6 +211,55 @@ def judge(
             closest = max(closest, lower)
             highest = max(highest, _log_sum(lower, sums[table.unresolved[place]]))
     return Verdict(len(table.leaders), missing, threshold, closest, highest)
+
+
+@compiled
+def likely_open(
+    leaf_advertiser: Int32Array,
+    leaf_offsets: Int32Array,
+    ignored: Int64Array,
+    nodes: Int64Array,
+    scores: Float64Array,
+    kinds: Int8Array,
+    offsets: Int32Array,
+    wanted: int,
+    most: int,
+    count: int,
+) -> tuple[Int64Array, float]:
+    """Return the positions of open prefixes that are likely to hold a leader, before K are found.
+
+    They reach the likely bar, which is returned too: the K-th largest log-probability of the
+    advertisers found and of the names that are guessed below the ``count`` most probable open
+    prefixes; -inf if those are fewer than K. At least one reaches it if any prefix is open.
+
+    Args:
+        leaf_advertiser: As in `judge`.
+        leaf_offsets: Likewise.
+        ignored: Likewise.
+        nodes: Likewise.
+        scores: Likewise.
+        kinds: Likewise.
+        offsets: The trie's.
+        wanted: K.
+        most: As in `judge`.
+        count: Most positions to return.
+    """
+    table = _table(leaf_advertiser, leaf_offsets, ignored, nodes, scores, kinds, wanted, most)
+    top = _largest(scores, kinds, OPEN, 0, count, -np.inf)
+    found = len(table.lower)
+    values = np.empty(found + len(top))
+    for place, lower in enumerate(table.lower):
+        values[place] = lower
+    for place, position in enumerate(top):
+        children = offsets[nodes[position] + 1] - offsets[nodes[position]]
+        loss = STEP_LOSS + _BRANCH_LOSS * math.log(children)
+        values[found + place] = scores[position] - loss
+    best = _largest(values, np.zeros(len(values), np.int8), 0, 0, wanted, -np.inf)
+    bar = values[best[-1]] if len(best) == wanted else -np.inf
+    likely = 0
+    while likely < len(top) and scores[top[likely]] >= bar:
+        likely += 1
+    return top[:likely], bar
 
 
 @compiled

@@ -5,9 +5,11 @@ name's canonical tokens, terminator included, with no length normalisation and n
 over the trie's continuations.
 
 There are two modes. `beam` expands the ``width`` most probable prefixes of each depth, or up to a
-quarter more (see `SearchTree.expand`). `exact` does that first, and then expands the most probable
-prefixes in rounds until the certificate holds (`adprior_runtime.search.certificate`) or the token
-budget is spent. The frontier is the set of prefixes that were scored and not expanded.
+quarter more (see `SearchTree.expand`). `exact` expands the most probable prefixes of any depth in
+rounds until the certificate holds (`adprior_runtime.search.certificate`) or the token budget is
+spent. If three quarters of the budget find fewer advertisers than wanted, because all names are
+about equally probable, a beam is next: it reaches whole names in any case. The frontier is the set
+of prefixes that were scored and not expanded.
 
 If names of one advertiser fill the beam, the search may find fewer advertisers than wanted, unless
 the certificate holds.
@@ -28,6 +30,7 @@ from adprior_runtime.errors import AdpriorError
 from adprior_runtime.search.candidates import CandidateScores, score_candidates
 from adprior_runtime.search.certificate import Standing
 from adprior_runtime.search.continued_prompt import ContinuedPrompt
+from adprior_runtime.search.expansion import EXPANDED
 from adprior_runtime.search.ranking import largest_open
 from adprior_runtime.search.result import SearchResult
 from adprior_runtime.search.settings import SearchMode, SearchSettings
@@ -96,23 +99,20 @@ class TrieSearch:
         ignored = np.union1d(tree.excluded_rows, ignored) if len(ignored) else tree.excluded_rows
         standing = Standing(self._trie, ignored, top_k, self._settings.margin_nats)
         budget = tree.extended_tokens + self._settings.token_budget
-        self._beam(standing)
-        exact = standing.is_exact(tree)
-        if self._settings.mode is SearchMode.EXACT:
-            while not exact and tree.extended_tokens < budget and not standing.is_tied(tree):
-                left = budget - tree.extended_tokens
-                chosen = standing.choose(tree, min(self._settings.width, left))
-                if len(chosen) == 0:
-                    break
-                tree.expand(chosen, min(_ROUND_LEVEL, self._settings.width))
-                exact = standing.is_exact(tree)
+        if self._settings.mode is SearchMode.BEAM:
+            self._beam(standing)
+        else:
+            self._rounds(standing, budget - self._settings.token_budget // 4)
+            if not standing.is_complete(tree):
+                self._reach_names(standing)
+            self._rounds(standing, budget)
         leaves, log_probs = tree.prefixes.found()
         return SearchResult(
             leaves=leaves.astype(np.int32),
             log_probs=log_probs,
             frontier_log_mass=tree.prefixes.log_mass_outside(),
             extended_tokens=tree.extended_tokens,
-            exact=exact,
+            exact=standing.is_exact(tree),
         )
 
     def continue_prompt(
@@ -155,6 +155,35 @@ class TrieSearch:
             if len(chosen) == 0:
                 return
             tree.expand(chosen, width)
+
+    def _rounds(self, standing: Standing, budget: int) -> None:
+        """Expand the most probable open prefixes until the proof holds or the budget is spent.
+
+        Args:
+            standing: Judges the tree.
+            budget: The number of extended tokens after which no further round begins.
+        """
+        tree, width = self._tree, self._settings.width
+        while not standing.is_exact(tree) and tree.extended_tokens < budget:
+            if standing.is_tied(tree):
+                return
+            chosen, bar = standing.choose(tree, min(width, budget - tree.extended_tokens))
+            if len(chosen) == 0:
+                return
+            tree.expand(chosen, min(_ROUND_LEVEL, width), bar)
+
+    def _reach_names(self, standing: Standing) -> None:
+        """Expand the most probable open prefixes of each depth, as a beam, whatever is expanded."""
+        tree, width = self._tree, self._settings.width
+        table = tree.prefixes
+        table.reach(width)
+        for first, stop in self._trie.levels:
+            bar = standing.threshold(tree)
+            is_here = (table.nodes >= first) & (table.nodes < stop)
+            kinds = np.where(is_here, table.kinds, EXPANDED).astype(np.int8)
+            chosen = largest_open(table.scores, kinds, 0, width, bar)
+            if len(chosen):
+                tree.expand(chosen, width)
 
     def score(self, rows: npt.ArrayLike, *, token_budget: int | None = None) -> CandidateScores:
         """Score candidates, see `score_candidates`; the search does not change.

@@ -92,17 +92,18 @@ class SearchTree:
         """Most tokens of one call of `score_paths`."""
         return self._passes.most_tokens
 
-    def expand(self, chosen: Int64Array, width: int) -> None:
-        """Put open prefixes through the model, together with small levels below them.
+    def expand(self, chosen: Int64Array, width: int, bar: float = np.inf) -> None:
+        """Put open prefixes through the model, together with others below them.
 
         A level is included if it has at most a quarter more than ``width`` prefixes: a beam of that
         width would expand almost all of them anyway, and a longer pass costs less than another one.
-        A level is taken completely or not at all. So all new open prefixes have one depth, if the
-        chosen ones have one depth. The new ones come last in `prefixes`.
+        A level is taken completely or not at all. Below it, children without siblings are included
+        that are guessed to reach the bar. The new open prefixes come last in `prefixes`.
 
         Args:
             chosen: Positions of open ones in `prefixes`.
             width: The beam's width; 0 includes no further level.
+            bar: The log-probability that a child without siblings has to reach; inf includes none.
         """
         trie, first = self._trie, self.extended_tokens
         prefixes, below = plan(
@@ -110,10 +111,12 @@ class SearchTree:
             trie.child_tokens,
             self._dead,
             self.prefixes.nodes,
+            self.prefixes.scores,
             self.prefixes.parents,
             chosen,
             first,
             width + width // 4,
+            bar,
             trie.depth,
         )
         nodes, token_ids, parents = prefixes

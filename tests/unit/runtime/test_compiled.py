@@ -83,7 +83,7 @@ def test_a_compiled_function_takes_no_number_from_another_file() -> None:
         )
         assert not list(numbers), source
     for room in (ranking, outcome):
-        for name in {"OPEN", "FOUND", "EXCLUDED"} & {*vars(room)}:
+        for name in {"OPEN", "FOUND", "EXCLUDED", "STEP_LOSS"} & {*vars(room)}:
             assert getattr(room, name) == getattr(expansion, name)
 
 

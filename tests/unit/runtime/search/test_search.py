@@ -212,6 +212,38 @@ def test_candidates_are_scored_exactly_or_bounded(
         np.testing.assert_allclose(again.log_probs[::-1], scores.log_probs, rtol=1e-5)
 
 
+@settings(max_examples=150)
+@given(
+    st.sets(
+        st.lists(st.integers(1, VOCABULARY - 1), min_size=1, max_size=5).map(tuple), min_size=1
+    ),
+    st.sampled_from([0.01, 0.5, 2.0]),
+    st.integers(1, 8),
+    st.integers(1, 40),
+    st.integers(0, 99),
+)
+def test_an_exact_search_finds_as_many_as_wanted_whatever_its_budget(
+    names: set[tuple[int, ...]], scale: float, top_k: int, budget: int, seed: int
+) -> None:
+    """A beam as wide as K finds K names. So does an exact search that runs out of tokens."""
+    world = make_world(sorted(names), scale=scale, seed=seed)
+    result = world.search(replace(EXACT, width=top_k, token_budget=budget)).run(top_k)
+    assert len(result.leaves) >= min(top_k, len(names))
+
+
+def test_an_exact_search_leaves_out_what_the_proof_does_not_need() -> None:
+    """Two first tokens hold the two leaders. A beam of four takes two more."""
+    engine = ChosenEngine({1: 0.5, 2: 0.3, 3: 0.05, 4: 0.04})
+    world = make_world([(token,) for token in range(1, 7)], engine=engine)
+    sizes = {}
+    for mode in SearchMode:
+        world.engine.pass_sizes.clear()
+        result = world.search(SearchSettings(mode=mode, width=4, token_budget=99)).run(2)
+        assert result.exact
+        sizes[mode] = world.engine.pass_sizes.copy()
+    assert sizes == {SearchMode.BEAM: [4], SearchMode.EXACT: [2]}
+
+
 def test_a_name_that_is_the_beginning_of_another_is_found() -> None:
     world = make_world([(1,), (1, 2), (1, 2, 3), (4,)])
     result = world.search(BEAM).run(4)
