@@ -36,6 +36,8 @@ class RankedTokens:
         log_probs: float32 [held], theirs.
         others_log_mass: Log of the sum of the others' probabilities; -inf if there are no others.
         read_all: Returns the log-probabilities of all, float32 [asked].
+        extended: How many of the most probable tokens the engine has extended already. To ask for
+            those next, and for what may follow each, costs no pass.
     """
 
     asked: int
@@ -43,6 +45,7 @@ class RankedTokens:
     log_probs: _Float32Array
     others_log_mass: float
     read_all: Callable[[], _Float32Array]
+    extended: int = 0
 
     @classmethod
     def of(cls, log_probs: _Float32Array) -> Self:

@@ -17,7 +17,7 @@ those places.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple, Protocol, Self
 
 import numpy as np
@@ -97,7 +97,8 @@ class WorkingAheadEngine(PackedTreeEngine):
         user, tree_pass = self._begin(prompt_ids, _NO_TOKENS)
         part = PromptPass(user.cache, tree_pass, first=first, width=self._width(user, first_step))
         answer = self._prompt_passes.read_prompt(part)
-        return AheadTree(user.cache, user.positions, answer=answer), answer.ranked
+        ranked = replace(answer.ranked, extended=len(answer.extended))
+        return AheadTree(user.cache, user.positions, answer=answer), ranked
 
     def extend(
         self,

@@ -102,6 +102,7 @@ class TrieSearch:
         if self._settings.mode is SearchMode.BEAM:
             self._beam(standing)
         else:
+            self._take_in_extended_ahead()
             self._rounds(standing, budget - self._settings.token_budget // 4)
             if not standing.is_complete(tree):
                 self._reach_names(standing)
@@ -155,6 +156,13 @@ class TrieSearch:
             if len(chosen) == 0:
                 return
             tree.expand(chosen, width)
+
+    def _take_in_extended_ahead(self) -> None:
+        """Expand what the engine has extended with the prompt: no pass is needed for it."""
+        tree, table = self._tree, self._tree.prefixes
+        if tree.extended_tokens == 0 and tree.extended_ahead:
+            count = min(tree.extended_ahead, self._settings.width)
+            tree.expand(largest_open(table.scores, table.kinds, 0, count, -np.inf), 0)
 
     def _rounds(self, standing: Standing, budget: int) -> None:
         """Expand the most probable open prefixes until the proof holds or the budget is spent.

@@ -54,6 +54,8 @@ class SearchTree:
         excluded_rows: int64, rising, the request's exclusions.
         extended_tokens: Tokens that have gone through the model after the prompt.
         prefixes: All that have a score.
+        extended_ahead: How many of the most probable children of the root the engine has extended
+            with the prompt. To expand those first, and nothing below them, costs no pass.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class SearchTree:
         self.extended_tokens = 0
         self._expanded: list[Int64Array] = []
         self.prefixes = Prefixes(trie, self._dead, ranked)
+        self.extended_ahead = 0 if len(self._dead) else ranked.extended
 
     @property
     def expanded_nodes(self) -> Int64Array:

@@ -17,7 +17,7 @@ from adprior_runtime.cli import main
 from adprior_runtime.engines.packed_tree import PackedTreeEngine
 from adprior_runtime.engines.pass_loop import SharedPasses
 from adprior_runtime.search.search import TrieSearch
-from adprior_runtime.search.settings import SearchSettings
+from adprior_runtime.search.settings import SearchMode, SearchSettings
 from adprior_runtime.search.tree import read_prompt
 
 OPTIONS = "--host-work 3 --sizes 300 --rounds 2 --width 4 --top-k 3 --prompt-tokens 9"
@@ -48,9 +48,12 @@ def test_with_working_ahead_less_is_sent(rows: list[dict[str, Any]]) -> None:
         assert row["user_sent_bytes"] < row["asked_user_sent_bytes"]
 
 
-def test_with_working_ahead_a_search_waits_once_less() -> None:
-    row = count_traffic(random_catalogue(5000), [5, 6, 7], SearchSettings(), users=2, top_k=5)
-    assert row["waits"] == row["asked_waits"] - 1
+@pytest.mark.parametrize("mode", SearchMode)
+def test_with_working_ahead_a_search_waits_less(mode: SearchMode) -> None:
+    settings = SearchSettings(mode=mode)
+    row = count_traffic(random_catalogue(5000), [5, 6, 7], settings, users=8, top_k=20)
+    # A search whose first levels are small extends them all in one pass.
+    assert 0.5 < row["asked_waits"] - row["waits"] <= 1
     assert row["user_returned_bytes"] < row["asked_user_returned_bytes"] / 2
 
 
