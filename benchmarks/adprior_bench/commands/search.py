@@ -44,7 +44,7 @@ _COLUMNS = (
 _HOST_COLUMNS = (
     "catalogue_size", "mode", "users", "host_us", "search_us", "packing_us", "prefill_us",
     "passes_per_user", "extended_tokens", "exact_fraction", "sent_bytes",
-    "returned_bytes", "asked_waits", "waits",
+    "returned_bytes", "asked_waits", "waits", "asked_user_host_us", "user_host_us",
 )  # fmt: skip
 
 _TOGETHER_COLUMNS = (

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from adprior_bench.search.null_passes import NullPasses
 from adprior_bench.search.rows import WARM_UP, summarise
 from adprior_bench.search.synthetic import PROMPT_TOKENS, VOCABULARY, random_catalogue
-from adprior_bench.search.traffic import count_traffic
+from adprior_bench.search.traffic import measure_traffic
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.engines.base import LogProbs
 from adprior_runtime.engines.packed_tree import PackedTreeEngine, UserPass, UserTree
@@ -89,7 +89,7 @@ def _measure(
     )
     clock = _ClockedPasses(passes)
     clocked = _ClockedEngine(clock, len(prompt))
-    rounds = []
+    rounds, traffic = [], []
     label = f"{settings.mode} {len(trie.leaf_nodes)}"
 
     def search(engine: PackedTreeEngine) -> tuple[float, float]:
@@ -112,9 +112,12 @@ def _measure(
         packing = (clock.seconds + passes.join_seconds) / passes.passes
         prefill, host = search(plain)
         rounds.append((host, host - packing, packing, prefill))
+        traffic.append(measure_traffic(trie, prompt, settings, args.host_work, args.top_k, loop))
     row: dict[str, Any] = {"catalogue_size": len(trie.leaf_nodes), "mode": str(settings.mode)}
     for name, column in zip(_TIMES, 1e6 * np.array(rounds).T, strict=True):
         row |= summarise(name, column.tolist())
+    for name in ("asked_user_host_us", "user_host_us"):
+        row |= summarise(name, [each.pop(name) for each in traffic])
     return row | {
         "users": args.host_work,
         "beam_width": settings.width,
@@ -125,7 +128,7 @@ def _measure(
         "exact_fraction": float(np.mean([result.exact for result in found])),
         "sent_bytes": passes.sent_bytes / passes.passes,
         "returned_bytes": passes.returned_bytes / passes.passes,
-        **count_traffic(trie, prompt, settings, args.host_work, args.top_k),
+        **traffic[-1],
     }
 
 

@@ -1,11 +1,11 @@
-"""How often a search waits for the device, and what crosses, with and without working ahead.
+"""What whole searches cost the host and the bus, with and without working ahead.
 
-Counted, not timed, with passes that cost nothing: whole searches, prompts included, in a loop that
-joins users as for a GPU.
+Passes cost nothing; prompts are included, and users share passes in a loop as for a GPU.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from adprior_bench.search.null_passes import NullPasses
@@ -18,10 +18,29 @@ from adprior_runtime.search.settings import SearchSettings
 from adprior_runtime.search.tree import read_prompt
 
 
-def count_traffic(
-    trie: Trie, prompt: Sequence[int], settings: SearchSettings, users: int, top_k: int
+def measure_traffic(
+    trie: Trie,
+    prompt: Sequence[int],
+    settings: SearchSettings,
+    users: int,
+    top_k: int,
+    loop: PassLoop,
 ) -> dict[str, float]:
-    """Return counts a user; ``asked_`` is before those of an engine that does not work ahead."""
+    """Return figures a user.
+
+    Args:
+        trie: The catalogue's names.
+        prompt: Token ids, the same for all users.
+        settings: How to search.
+        users: How many share passes.
+        top_k: How many advertisers each wants.
+        loop: Joins the passes.
+
+    Returns:
+        ``waits`` for the device, ``user_sent_bytes``, ``user_returned_bytes``, and
+        ``user_host_us``, the processor time of the host without that of the passes. Those of an
+        engine that does not work ahead begin with ``asked_``.
+    """
     row: dict[str, float] = {}
     for prefix, works_ahead in (("asked_", False), ("", True)):
         passes = NullPasses()
@@ -38,9 +57,12 @@ def count_traffic(
             prefilled = read_prompt(engine, trie, prompt, settings.width)
             TrieSearch(engine, trie, prefilled, settings).run(top_k)
 
-        PassLoop().run([search] * users)
+        start = time.thread_time()
+        loop.run([search] * users)
+        host = time.thread_time() - start - passes.seconds
         row |= {
             f"{prefix}waits": (passes.passes + passes.fetches) / users,
+            f"{prefix}user_host_us": 1e6 * host / users,
             f"{prefix}user_sent_bytes": passes.sent_bytes / users,
             f"{prefix}user_returned_bytes": passes.returned_bytes / users,
         }

@@ -3,9 +3,9 @@
 The reference is the checkpoint in double precision (`adprior_build.onnx_graph.reference`), with its
 matrices rounded as the engine's are. In single precision, with the engine's matrix product, that
 same program differs from it by e, the effect of rounding with these weights on these prompts. The
-engine does the same arithmetic in
-another order, so it differs by about e. If a mask, position or weight is wrong, the difference is
-about as large as the spread of the log-probabilities. The tolerance is between the two::
+engine does the same arithmetic in another order, so it differs by about e. If a mask, position or
+weight is wrong, the difference is about as large as the spread of the log-probabilities. The
+tolerance is between the two::
 
     explained = max(16 e, 16 u size)        tolerance = min(explained, spread / 20)
 

@@ -72,9 +72,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def check_options(args: argparse.Namespace) -> Deployment | None:
     """Choose the engine, and refuse options that do not combine; return the deployment, if any."""
     args.engine = _chosen_engine(args)
-    if args.products not in (known := ENGINES[args.engine].products):
+    if args.products not in ENGINES[args.engine].products:
         raise InvalidInputError(
-            f"--products {args.products} is not one of --engine {args.engine}: {', '.join(known)}"
+            f"--products {args.products} goes with --checkpoint and --engine {TORCH.name}"
         )
     if args.engine != TENSORRT_LLM.name:
         _refuse(args, (*_ONLY_TENSORRT_LLM, "dry_run"), f"goes with --engine {TENSORRT_LLM.name}")

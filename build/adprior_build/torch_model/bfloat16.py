@@ -28,7 +28,15 @@ class Bfloat16:
 
 
 def product_in_parts(left: _Float32Array, right: _Float32Array) -> _Float32Array:
-    """Multiply two matrices in parts of bfloat16."""
+    """Multiply two matrices in parts of bfloat16.
+
+    Args:
+        left: float32 [rows, inputs].
+        right: float32 [inputs, outputs].
+
+    Returns:
+        float32 [rows, outputs].
+    """
     lefts, rights = _parts(left), _parts(right)
     total = np.zeros((len(left), right.shape[1]), dtype=np.float32)
     for order in (2, 1, 0):  # the smallest products first

@@ -32,7 +32,7 @@ class FirstTokens:
         return min(int(each.min()) for each in both), max(int(each.max()) for each in both)
 
     def most_next(self, count: int) -> int:
-        """Return how many tokens may follow ``count`` of the first ones, at most."""
+        """Return the most tokens that may follow ``count`` of the first ones, in all."""
         return int(self._largest_sums[min(count, len(self.token_ids))])
 
     @cached_property

@@ -57,7 +57,7 @@ class UserPass:
 
     @property
     def kind(self) -> Hashable:
-        """What the device does besides; passes of one kind can be joined."""
+        """What else the pass does; only passes of an equal kind can be joined."""
         return None
 
     @property

@@ -1,7 +1,7 @@
-"""What an engine tells of the tokens after a prompt: the most probable ones, and the others' sum.
+"""What an engine returns after a prompt: the most probable tokens, and the sum of the others.
 
 Names begin with thousands of tokens, and a search seldom needs more than a hundred of them. So only
-those travel from a GPU, and only those stand in the search's table. The others are read if a
+those are copied from a GPU, and only those are in the search's table. The others are read if a
 search needs them.
 """
 
@@ -19,7 +19,7 @@ _Float32Array = npt.NDArray[np.float32]
 _Int64Array = npt.NDArray[np.int64]
 
 MOST_RANKED: Final = 128
-"""At least so many tokens are held: enough for a beam of 32 and two rounds after it."""
+"""At least so many tokens are held: enough for four passes of 32."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +27,7 @@ class RankedTokens:
     """The log-probabilities of the tokens that were asked for.
 
     No other token is more probable than one that is held. NaN counts as the most probable, so that
-    who reads the held ones finds it.
+    a reader of the held ones finds it.
 
     Attributes:
         asked: How many tokens were asked for.
@@ -51,9 +51,9 @@ class RankedTokens:
     def of(cls, log_probs: _Float32Array) -> Self:
         """Rank log-probabilities that are on the host: float32 [asked].
 
-        The tokens are dealt to twice `MOST_RANKED` groups. As many tokens as are wanted reach the
-        median of the groups' largest log-probabilities, and usually not half as many more. To sort
-        the tokens would take five times as long.
+        The tokens are divided into twice `MOST_RANKED` groups. As many tokens as are wanted reach
+        the median of the groups' largest log-probabilities, and usually not half as many more. To
+        sort the tokens would take five times as long.
         """
         asked, groups = len(log_probs), 2 * MOST_RANKED
         places, others_log_mass = np.arange(asked), -math.inf

@@ -118,6 +118,7 @@ class TorchPasses:
         ]
 
     def _first_step(self, prompts: Sequence[PromptPass]) -> DeviceStep:
+        """Return the step of prompts of one kind, as wide as the widest."""
         first, width = prompts[0].first, max(part.width for part in prompts)
         if first not in self._tokens:
             self._tokens[first] = DeviceTokens.of(first, self._device)

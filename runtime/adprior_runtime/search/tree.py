@@ -38,7 +38,8 @@ def read_prompt(
         trie: The catalogue's names.
         prompt_ids: The prompt's tokens.
         width: The width of the beam that will search, 0 if it is not known. An engine may begin
-            with it; the result of the search does not depend on it.
+            with it. An exact search then extends other tokens, and the bounds on what it does not
+            return may differ; two answers that are proved are the same.
 
     Raises:
         InvalidRequestError: As `Engine.prefill`.

@@ -11,11 +11,11 @@ from adprior_bench.commands import search
 from adprior_bench.search.host_work import measure_host_work
 from adprior_bench.search.null_passes import NullPasses
 from adprior_bench.search.synthetic import random_catalogue
-from adprior_bench.search.traffic import count_traffic
+from adprior_bench.search.traffic import measure_traffic
 from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.cli import main
 from adprior_runtime.engines.packed_tree import PackedTreeEngine
-from adprior_runtime.engines.pass_loop import SharedPasses
+from adprior_runtime.engines.pass_loop import PassLoop, SharedPasses
 from adprior_runtime.search.search import TrieSearch
 from adprior_runtime.search.settings import SearchMode, SearchSettings
 from adprior_runtime.search.tree import read_prompt
@@ -34,7 +34,14 @@ def test_every_size_has_a_row_of_each_mode(rows: list[dict[str, Any]]) -> None:
     assert [(row["catalogue_size"], row["mode"]) for row in rows] == [(300, "beam"), (300, "exact")]
     assert json.loads(json.dumps(rows)) == rows
     for row in rows:
-        for name in ("host_us", "search_us", "packing_us", "prefill_us"):
+        for name in (
+            "host_us",
+            "search_us",
+            "packing_us",
+            "prefill_us",
+            "user_host_us",
+            "asked_user_host_us",
+        ):
             low, high = row[f"{name}_quartiles"]
             assert 0 < low <= row[name] <= high
         assert row["passes_per_user"] >= 1
@@ -51,7 +58,7 @@ def test_with_working_ahead_less_is_sent(rows: list[dict[str, Any]]) -> None:
 @pytest.mark.parametrize("mode", SearchMode)
 def test_with_working_ahead_a_search_waits_less(mode: SearchMode) -> None:
     settings = SearchSettings(mode=mode)
-    row = count_traffic(random_catalogue(5000), [5, 6, 7], settings, users=8, top_k=20)
+    row = measure_traffic(random_catalogue(5000), [5, 6, 7], settings, 8, 20, PassLoop())
     # A search whose first levels are small extends them all in one pass.
     assert 0.5 < row["asked_waits"] - row["waits"] <= 1
     assert row["user_returned_bytes"] < row["asked_user_returned_bytes"] / 2

@@ -21,7 +21,7 @@ VOCABULARY = 20
 
 
 class Cache:
-    """Nothing to keep."""
+    """Stands in for a cache: it keeps nothing."""
 
     def fork(self) -> Cache:
         return self

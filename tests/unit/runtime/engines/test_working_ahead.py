@@ -500,7 +500,7 @@ def test_a_model_that_returns_nan_is_found_out(
 
 
 class EagerPasses(TorchPasses):
-    """Computes when a pass is started, as a GPU does."""
+    """Stands in for a GPU: it computes when a pass is started."""
 
     def start(self, parts: Sequence[UserPass]) -> Callable[[], list[Any]]:
         with _device_faults(self._device):
