@@ -143,26 +143,6 @@ class Trie:
         start, stop = self.offsets[node], self.offsets[node + 1]
         return self.child_tokens[start:stop], np.arange(start + 1, stop + 1, dtype=np.int32)
 
-    def children_of(self, nodes: npt.ArrayLike) -> tuple[Int64Array, Int64Array]:
-        """Return the children of many nodes.
-
-        Args:
-            nodes: [n].
-
-        Returns:
-            int64 [children] each: the children, and the position of each child's parent in
-            ``nodes``.
-        """
-        above = np.asarray(nodes)
-        stops = self.offsets[above + 1]
-        counts = stops - self.offsets[above]
-        if (counts == 1).all():  # each node has one child
-            return stops.astype(np.int64), np.arange(len(counts))
-        of = np.arange(len(counts)).repeat(counts)
-        children = (stops - counts.cumsum(dtype=np.int64))[of]
-        children += np.arange(1, len(of) + 1)
-        return children, of
-
     def are_leaves(self, nodes: Int64Array) -> npt.NDArray[np.bool_]:
         """Return which nodes end a name: those without children.
 

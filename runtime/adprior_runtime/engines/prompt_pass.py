@@ -48,7 +48,8 @@ class PromptAnswer(NamedTuple):
         ranked: The first tokens.
         extended: int64 [w], the places of the tokens that have been extended among the first ones,
             most probable first, and of equal ones in their order; ``width`` or more.
-        log_probs: float32 [c], of the tokens that may follow each, in the same order.
+        log_probs: float32 [c or more], of the c tokens that may follow each, in the same order; the
+            rest has no meaning.
     """
 
     first: FirstTokens

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Self
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -53,7 +52,7 @@ class TorchPasses:
         self._decoder = TorchDecoder(of, weights)
         self._replayed: ReplayedPasses[tuple[PassSizes, DeviceStep | None]] | None = None
         self._spare: DeviceCache | None = None
-        self._tokens: MutableMapping[FirstTokens, DeviceTokens] = WeakKeyDictionary()
+        self._tokens: dict[FirstTokens, DeviceTokens] = {}  # of each trie that was searched
         if make_record is None:
             self._block = CacheBlock(of, device)
         else:  # the prompts' common head and padding users have a slot each

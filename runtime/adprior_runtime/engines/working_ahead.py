@@ -126,7 +126,7 @@ class WorkingAheadEngine(PackedTreeEngine):
 
     def _width(self, user: UserTree, step: FirstStep) -> int:
         """Return how many tokens to extend ahead: all of the search's next pass, or none."""
-        is_small = step.tokens.most_next(power_of_two(step.width)) <= MOST_NEXT
+        is_small = 0 < step.tokens.most_next(power_of_two(step.width)) <= MOST_NEXT
         return step.width if is_small and step.width <= self.most_tokens(user) else 0
 
 

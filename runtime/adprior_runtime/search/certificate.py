@@ -85,10 +85,7 @@ class Standing:
         """
         table, most = tree.prefixes, self._trie.most_paths
         is_complete = self.is_complete(tree)
-        if is_complete and most > 1:  # rivals may have names anywhere
-            table.take_in_others()
-        else:
-            table.reach(count + 1)
+        table.reach(count + most)
         if not is_complete:
             chosen, bar = likely_open(
                 *self._names, *table.columns, self._trie.offsets, self._wanted, most, count
@@ -97,6 +94,8 @@ class Standing:
             bar = self._bar(self._verdict(tree))
             chosen = blocking(table.scores, table.kinds, count, most, bar)
             if most > 1 and len(chosen) < count:
+                table.take_in_others()  # rivals may have names anywhere; positions change
+                chosen = blocking(table.scores, table.kinds, count, most, bar)
                 extra = np.setdiff1d(self._prefixes_of_rivals(tree, bar), chosen)
                 chosen = np.concatenate([chosen, extra])[:count]
         if len(chosen) == count:  # more probable ones have to wait

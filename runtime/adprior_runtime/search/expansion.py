@@ -152,7 +152,7 @@ def _is_wrong(log_prob: float) -> bool:
 
 
 @compiled
-def begin(
+def begin_table(
     nodes: WrittenInt64,
     scores: WrittenFloat64,
     kinds: WrittenInt8,

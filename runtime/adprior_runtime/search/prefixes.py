@@ -11,7 +11,7 @@ from adprior_runtime.catalogue.trie import Trie
 from adprior_runtime.compiled import Float32Array, Float64Array, Int8Array, Int64Array
 from adprior_runtime.engines.ranked_tokens import RankedTokens
 from adprior_runtime.errors import ModelOutputError
-from adprior_runtime.search.expansion import begin, take_in
+from adprior_runtime.search.expansion import begin_table, take_in
 from adprior_runtime.search.outcome import log_mass, names_found
 from adprior_runtime.search.passes import LEAST_LOG_PROB, for_compiled, require_numbers
 
@@ -160,7 +160,7 @@ class Prefixes:
         room = count + below + _ROOM
         self._nodes, self._parents = np.empty(room, np.int64), np.empty(room, np.int64)
         self._scores, self._kinds = np.empty(room, np.float64), np.empty(room, np.int8)
-        wrong, self.names, certain = begin(
+        wrong, self.names, certain = begin_table(
             self._nodes,
             self._scores,
             self._kinds,

@@ -98,11 +98,11 @@ class TrieSearch:
         ignored = np.asarray(ignored_rows, dtype=np.int64)
         ignored = np.union1d(tree.excluded_rows, ignored) if len(ignored) else tree.excluded_rows
         standing = Standing(self._trie, ignored, top_k, self._settings.margin_nats)
-        budget = tree.extended_tokens + self._settings.token_budget
         if self._settings.mode is SearchMode.BEAM:
             self._beam(standing)
         else:
-            self._take_in_extended_ahead()
+            self._take_in_extended_ahead()  # it costs nothing, so it is not in the budget
+            budget = tree.extended_tokens + self._settings.token_budget
             self._rounds(standing, budget - self._settings.token_budget // 4)
             if not standing.is_complete(tree):
                 self._reach_names(standing)
@@ -160,9 +160,10 @@ class TrieSearch:
     def _take_in_extended_ahead(self) -> None:
         """Expand what the engine has extended with the prompt: no pass is needed for it."""
         tree, table = self._tree, self._tree.prefixes
-        if tree.extended_tokens == 0 and tree.extended_ahead:
-            count = min(tree.extended_ahead, self._settings.width)
-            tree.expand(largest_open(table.scores, table.kinds, 0, count, -np.inf), 0)
+        count = min(tree.extended_ahead, self._settings.width)
+        chosen = largest_open(table.scores, table.kinds, 0, count, -np.inf)
+        if len(chosen):
+            tree.expand(chosen, 0)
 
     def _rounds(self, standing: Standing, budget: int) -> None:
         """Expand the most probable open prefixes until the proof holds or the budget is spent.

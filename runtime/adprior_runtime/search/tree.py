@@ -56,7 +56,8 @@ class SearchTree:
         extended_tokens: Tokens that have gone through the model after the prompt.
         prefixes: All that have a score.
         extended_ahead: How many of the most probable children of the root the engine has extended
-            with the prompt. To expand those first, and nothing below them, costs no pass.
+            with the prompt. To expand those, and nothing below them, costs no pass. It is 0 after
+            the first pass, which writes over them.
     """
 
     def __init__(
@@ -125,6 +126,7 @@ class SearchTree:
         )
         nodes, token_ids, parents = prefixes
         children, next_tokens, rows, kinds = below
+        self.extended_ahead = 0
         log_probs = self._passes.extend(token_ids, parents, rows, next_tokens)
         self._expanded.append(nodes)
         self.extended_tokens += len(nodes)
@@ -171,6 +173,7 @@ class SearchTree:
         places, is_within = _find(nodes, above)
         parents = len(self.expanded_nodes) + places
         parents[~is_within] = self._numbers(above[~is_within])
+        self.extended_ahead = 0
         steps = np.zeros(is_missing.shape)
         steps[is_missing] = self._passes.try_out(
             self._trie.child_tokens[nodes - 1].astype(np.int64),

@@ -110,23 +110,10 @@ def test_nodes_are_the_prefixes_breadth_first_with_tokens_rising(
 
 
 @settings(max_examples=50)
-@given(catalogues(), st.data())
-def test_children_of_many_nodes_are_those_of_each(
-    catalogue: dict[Path_, int], data: st.DataObject
-) -> None:
-    """Any nodes: also none, leaves, and nodes that all have one child."""
+@given(catalogues())
+def test_the_roots_children_are_the_first_nodes(catalogue: dict[Path_, int]) -> None:
     trie = _build(catalogue)
-    single = np.flatnonzero(np.diff(trie.offsets) == 1).tolist()
-    some = st.sampled_from(range(len(trie.leaf_advertiser)))
-    if single:
-        some = data.draw(st.sampled_from([some, st.sampled_from(single)]))
-    nodes = data.draw(st.lists(some, max_size=9))
-    children, of = trie.children_of(np.array(nodes, dtype=np.int64))
-    expected = [(child, at) for at, node in enumerate(nodes) for child in trie.children(node)[1]]
-    assert [*zip(children.tolist(), of.tolist(), strict=True)] == expected
-    assert children.dtype == of.dtype == np.int64
-    first = trie.children_of(np.zeros(1, dtype=np.int64))[0]
-    assert trie.first_nodes.tolist() == first.tolist()
+    assert trie.first_nodes.tolist() == trie.children(0)[1].tolist()
     assert trie.has_names_of_one_token == any(len(path) == 1 for path in catalogue)
 
 
@@ -199,7 +186,7 @@ def test_lookups_of_a_request_copy_no_array_of_the_catalogue() -> None:
         trie.ancestors(leaves)
         trie.paths(leaves)
         trie.covered(leaves)
-        trie.children_of(trie.parents(leaves))
+        trie.parents(leaves)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -465,11 +465,15 @@ class ImpossibleEngine(TableEngine):
 
 
 class FewRankedEngine(TableEngine):
-    """Tells at first only ``held`` of the tokens after the prompt, as an engine on a GPU does."""
+    """Tells at first only ``held`` of the tokens after the prompt, as an engine on a GPU does.
+
+    Attributes:
+        reads: How often all were asked for.
+    """
 
     def __init__(self, model: TableEngine, held: int) -> None:
         super().__init__(VOCABULARY)
-        self._model, self._held = model, held
+        self._model, self._held, self.reads = model, held, 0
 
     def log_probs(self, path: tuple[int, ...]) -> npt.NDArray[np.float32]:
         return self._model.log_probs(path)
@@ -485,12 +489,17 @@ class FewRankedEngine(TableEngine):
         order = np.argsort(everything)  # of equal ones, any may be held
         others = everything[order[: -self._held]].astype(np.float64)
         places = np.sort(order[-self._held :])
+
+        def read_all() -> npt.NDArray[np.float32]:
+            self.reads += 1
+            return everything
+
         return state, RankedTokens(
             asked=ranked.asked,
             places=places,
             log_probs=everything[places],
             others_log_mass=float(np.logaddexp.reduce(others, initial=-np.inf)),
-            read_all=ranked.read_all,
+            read_all=read_all,
         )
 
 
@@ -523,6 +532,77 @@ def test_a_search_that_begins_with_few_tokens_asks_and_answers_as_with_all(
             answers[-1] += [result.exact, result.extended_tokens]
     assert answers[1] == answers[0]
     np.testing.assert_allclose(np.exp(masses[1]), np.exp(masses[0]), rtol=1e-13)
+
+
+WIDE = 30  # tokens
+
+
+@pytest.mark.parametrize("has_aliases", [False, True])
+@pytest.mark.parametrize(
+    "search_settings",
+    [
+        replace(BEAM, width=1),
+        replace(EXACT, width=1),
+        replace(EXACT, width=3),
+        replace(EXACT, width=3, token_budget=8),
+    ],
+    ids=["beam", "exact", "exact of 3", "little budget"],
+)
+def test_what_is_left_out_changes_no_proof(
+    search_settings: SearchSettings, has_aliases: bool
+) -> None:
+    left_out = proofs = 0
+    for seed in range(120):
+        random = np.random.default_rng([seed, has_aliases])
+        names = {(int(first),) for first in random.permutation(np.arange(1, WIDE))[:24]}
+        names |= {(*random.integers(1, WIDE, 2).tolist(),) for _ in range(12)}
+        owners = np.arange(len(names)) // (1 + has_aliases)
+        model = TableEngine(WIDE, seed=seed, scale=float(random.choice([0.3, 2.0, 4.0])))
+        world = make_world(sorted(names), random.permutation(owners).tolist(), engine=model)
+        few = FewRankedEngine(model, int(random.integers(1, 21)))
+        top_k = int(random.integers(1, 12))
+        answers = [
+            replace(world, engine=engine).search(search_settings).run(top_k)
+            for engine in (model, few)
+        ]
+        assert answers[1].leaves.tolist() == answers[0].leaves.tolist()
+        assert answers[1].log_probs.tolist() == answers[0].log_probs.tolist()
+        assert answers[1].exact == answers[0].exact
+        if answers[1].exact:
+            truth = sorted(world.probabilities().values(), reverse=True)
+            shown = world.rows_found(answers[1])[:top_k]
+            sums = world.sums(answers[1])
+            np.testing.assert_allclose([sums[row] for row in shown], truth[:top_k], rtol=1e-4)
+        left_out += few.reads == 0
+        proofs += answers[1].exact
+    assert left_out > 10 or has_aliases
+    assert proofs > 0 or search_settings.mode is SearchMode.BEAM
+
+
+def test_an_advertiser_of_open_prefixes_that_are_left_out_refutes_a_proof() -> None:
+    """Names 2, 3 and 4 of advertiser 1 add up to 0.57; the table begins with 1 and 2."""
+    model = ChosenEngine({1: 0.40, 2: 0.20, 3: 0.19, 4: 0.18})
+    world = make_world([(1,), (2,), (3,), (4,)], [0, 1, 1, 1], engine=FewRankedEngine(model, 2))
+    result = world.search(replace(BEAM, width=1)).run(1)
+    assert (world.rows_found(result), result.exact) == ([0], False)
+
+
+def test_where_all_names_are_found_an_engine_has_nothing_to_extend_ahead() -> None:
+    class AheadEngine(TableEngine):
+        """Says that it has extended what it was asked for."""
+
+        def prefill(
+            self,
+            prompt_ids: Sequence[int],
+            next_tokens: npt.ArrayLike,
+            first_step: FirstStep | None = None,
+        ) -> tuple[TableState, RankedTokens]:
+            state, ranked = super().prefill(prompt_ids, next_tokens)
+            return state, replace(ranked, extended=2)
+
+    engine, trie = AheadEngine(VOCABULARY), Trie.build([(1,), (2,)], range(2))
+    result = TrieSearch(engine, trie, read_prompt(engine, trie, PROMPT), EXACT).run(1)
+    assert (result.exact, result.extended_tokens, engine.pass_sizes) == (True, 0, [])
 
 
 class BranchedEngine(ChosenEngine):
