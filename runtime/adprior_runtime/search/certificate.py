@@ -98,7 +98,7 @@ class Standing:
                 chosen = blocking(table.scores, table.kinds, count, most, bar)
                 extra = np.setdiff1d(self._prefixes_of_rivals(tree, bar), chosen)
                 chosen = np.concatenate([chosen, extra])[:count]
-        if len(chosen) == count:  # more probable ones have to wait
+        if len(chosen) == count:  # the round is full: what is less probable waits
             bar = max(bar, table.scores[chosen[-1]])
         return chosen, bar
 
