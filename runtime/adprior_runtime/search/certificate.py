@@ -60,7 +60,7 @@ class Standing:
             return False
         if verdict.leaders == self._eligible:
             return True
-        return self._bar(verdict) > verdict.highest
+        return bool(self._bar(verdict) > verdict.highest)  # of numpy without Numba
 
     def is_tied(self, tree: SearchTree) -> bool:
         """Return whether no expansion can complete the proof.
