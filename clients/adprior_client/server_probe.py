@@ -22,7 +22,7 @@ from adprior_runtime.server.model_counters import ModelCounters
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextReading:
-    """What a server says about one context.
+    """A server's answer about one user context.
 
     Attributes:
         bundle_id: The server's bundle.

@@ -1,4 +1,4 @@
-"""How far apart two forecasts are, by what their lists prove.
+"""A lower bound on the distance between two forecasts.
 
 A forecast p lists its most probable advertisers, and bounds every other one: by the last listed
 probability if the list is certified, and by the missing mass. Let q be another forecast. The total

@@ -131,8 +131,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=TORCH.products,
         nargs="+",
         metavar="FORM",
-        help="with --together: how the engine multiplies matrices, one or more of "
-        f"{', '.join(TORCH.products)} ({SINGLE_PRECISION})",
+        help="with --together: how the engine multiplies its matrices, which are stored in "
+        f"bfloat16: one or more of {', '.join(TORCH.products)} ({SINGLE_PRECISION})",
     )
     parser.add_argument(
         "--device",

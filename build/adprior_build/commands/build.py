@@ -101,7 +101,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=[target.value for target in EXACT_TARGETS],
         default=_DEFAULT_DEVICE,
         help="with --checkpoint and --engine torch: where the engine is compared with the "
-        "checkpoint; its rounding there decides what is certified (default: %(default)s)",
+        "checkpoint; its rounding there decides what is certified, and products in parts are "
+        "served on a GPU only if they were compared there (default: %(default)s)",
     )
     parser.add_argument(
         "--tuning",

@@ -25,11 +25,11 @@ VOCABULARY_CHUNK: Final = 32_768
 
 
 class FirstStep(NamedTuple):
-    """How a search will begin: it extends the most probable of the first tokens.
+    """The first step of a search: it extends the most probable first tokens.
 
     Attributes:
         tokens: The first tokens, and those that may follow each.
-        width: How many it will extend.
+        width: How many the search will extend.
     """
 
     tokens: FirstTokens

@@ -57,12 +57,12 @@ class UserPass:
 
     @property
     def kind(self) -> Hashable:
-        """What else the pass does; only passes of an equal kind can be joined."""
+        """A key: only passes with equal keys can be joined."""
         return None
 
     @property
     def tokens_ahead(self) -> int:
-        """How many tokens the device extends after those of the pass."""
+        """The number of tokens that the device extends by itself after the pass; 0 for none."""
         return 0
 
 

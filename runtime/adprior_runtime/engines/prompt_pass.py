@@ -1,4 +1,4 @@
-"""A pass that reads a prompt and takes the first step of its search, and what it returns.
+"""A pass that reads a prompt and takes the first step of its search, and the pass's result.
 
 `adprior_runtime.engines.working_ahead` asks for it; a device runs it.
 """
@@ -41,7 +41,7 @@ class PromptPass(UserPass):
 
 
 class PromptAnswer(NamedTuple):
-    """What a `PromptPass` returns for one user.
+    """The result of a `PromptPass` for one user.
 
     Attributes:
         first: As in the pass.
@@ -83,7 +83,7 @@ class StepSizes(NamedTuple):
 
     @property
     def numbers(self) -> int:
-        """How many numbers of four bytes come back for each user."""
+        """The count of 4-byte numbers that the device returns for each user."""
         held_and_sum = 2 * self.held + 2  # places and log-probabilities; the sum has eight bytes
         return held_and_sum + self.width + self.most_next
 

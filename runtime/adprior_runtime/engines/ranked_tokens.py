@@ -1,4 +1,4 @@
-"""What an engine returns after a prompt: the most probable tokens, and the sum of the others.
+"""The result of reading a prompt: the most probable next tokens, and the sum of the others.
 
 Names begin with thousands of tokens, and a search seldom needs more than a hundred of them. So only
 those are copied from a GPU, and only those are in the search's table. The others are read if a

@@ -60,7 +60,7 @@ class Standing:
             return False
         if verdict.leaders == self._eligible:
             return True
-        return bool(self._bar(verdict) > verdict.highest)  # of numpy without Numba
+        return bool(self._bar(verdict) > verdict.highest)  # NUMBA_DISABLE_JIT gives NumPy's
 
     def is_tied(self, tree: SearchTree) -> bool:
         """Return whether no expansion can complete the proof.
